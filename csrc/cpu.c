@@ -1,0 +1,97 @@
+/* The only place that knows what CPU this is. */
+#include "kernels.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+enum {
+    AVX2        = 1 << 0,  /* AVX2, FMA, F16C, and an OS that keeps ymm */
+    AVX_VNNI    = 1 << 1,
+    AVX512      = 1 << 2,  /* F BW VL DQ VNNI, and an OS that keeps zmm */
+    AVX512_BF16 = 1 << 3,
+};
+
+/* cpuid and xgetbv directly: __builtin_cpu_supports lacks names and forgets the OS's half */
+static unsigned cpu_features(void)
+{
+    unsigned a, b, c, d, features = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d))
+        return 0;
+    const unsigned osxsave = c >> 27 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1;
+    if (!osxsave)
+        return 0;
+    unsigned xcr0, high;
+    __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+    const int ymm = (xcr0 & 6) == 6, zmm = (xcr0 & 0xe6) == 0xe6;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return 0;
+    const unsigned subleaves = a;
+    if (ymm && fma && f16c && b >> 5 & 1)
+        features |= AVX2;
+    const unsigned f = b >> 16 & 1, dq = b >> 17 & 1, bw = b >> 30 & 1, vl = b >> 31 & 1;
+    if (features && zmm && f && dq && bw && vl && c >> 11 & 1)
+        features |= AVX512;
+    if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        if (features && a >> 4 & 1)
+            features |= AVX_VNNI;
+        if (features & AVX512 && a >> 5 & 1)
+            features |= AVX512_BF16;
+    }
+    return features;
+}
+#endif
+
+/* Ascending; pl_kernels_find takes the last that runs and is `automatic`. */
+static const struct level {
+    const struct pl_kernels *kernels;
+    unsigned needs;
+    int automatic;
+} levels[] = {
+    {&pl_kernels_scalar, 0, 1},
+#if defined(__x86_64__)
+    {&pl_kernels_avx2, AVX2, 1},
+    {&pl_kernels_avx2_vnni, AVX2 | AVX_VNNI, 1},
+    {&pl_kernels_avx2_vnni_evex, AVX2 | AVX512, 0},  /* a stand-in for checks and timing */
+    {&pl_kernels_avx512, AVX2 | AVX512, 1},
+    {&pl_kernels_avx512_bf16, AVX2 | AVX512 | AVX512_BF16, 1},
+#endif
+};
+
+static int level_runs(const struct level *l)
+{
+#if defined(__x86_64__)
+    return (l->needs & ~cpu_features()) == 0;
+#else
+    return l->needs == 0;
+#endif
+}
+
+const struct pl_kernels *pl_kernels_at(int i, int *runs)
+{
+    if (i < 0 || i >= (int)(sizeof levels / sizeof *levels))
+        return NULL;
+    *runs = level_runs(&levels[i]);
+    return levels[i].kernels;
+}
+
+const struct pl_kernels *pl_kernels_find(const char *name)
+{
+    const struct pl_kernels *best = NULL;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        const struct level *const l = &levels[i];
+        if (level_runs(l) && (name ? strcmp(name, l->kernels->name) == 0 : l->automatic))
+            best = l->kernels;
+    }
+    return best;
+}
+
+size_t pl_act_bytes(enum pl_act act, int k)
+{
+    if (act == PL_ACT_I8)
+        return (size_t)((k + PL_I8_BLOCK - 1) / PL_I8_BLOCK) * PL_I8_BLOCK_BYTES;
+    if (act == PL_ACT_BF16)
+        return (size_t)((k + 1) / 2) * 4;
+    return (size_t)k * 4;
+}

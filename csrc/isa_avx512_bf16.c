@@ -1,0 +1,20 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <math.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16")
+#endif
+#define PL_BF16 1
+#define ISA_NAME "avx512-bf16"
+#define TABLE pl_kernels_avx512_bf16
+#include <stdint.h>
+#include "simd/avx512.h"
+#include "kernels_tmpl.c"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#else
+typedef int pl_no_avx512_bf16;  /* ISO C wants a declaration in every file */
+#endif

@@ -1,0 +1,112 @@
+/* The kernel contract: what every ISA level fulfils.
+ *
+ * Kernels are pure and single-threaded; they read and write only inside the extents given here
+ * and handle their own tails. Threads, blocks and scheduling belong to the framework above.
+ *
+ * Lanes. `vl` is the number of f32 lanes of the level. A weight matrix W [n_rows][k] is packed
+ * into panels of vl consecutive rows, k-major: one vector holds the same k (or the same few
+ * consecutive k) of vl rows, so a dot product needs no horizontal sum. Rows past n_rows are zero.
+ *
+ * Same bits. An output depends only on its own row of activations: one accumulator per output,
+ * k ascending, the same flush order for every tile width.
+ */
+#ifndef PYLLAMA_KERNELS_H
+#define PYLLAMA_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    PL_TILE_MAX  = 12,  /* tokens per activation tile, at most */
+    PL_QUERY_MAX = 12,  /* queries per attention tile, at most */
+    PL_KV_BLOCK  = 32,  /* tokens per KV block */
+    PL_LANES_MAX = 16,  /* vl, at most */
+};
+
+/* What a kernel wants its activations to be. A tile holds the same k range of nt tokens:
+ *   PL_ACT_F32   float    [k][nt]
+ *   PL_ACT_BF16  uint32   [ceil(k/2)][nt]        two bf16, the lower k in the low half
+ *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float s[nt]; int32 z[nt]
+ *                x ~ d*q, s = d*sum(q), z = -128*sum(q)                                     */
+enum pl_act { PL_ACT_F32, PL_ACT_BF16, PL_ACT_I8, PL_N_ACTS };
+
+enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 44 };  /* k per block; bytes per block and token */
+
+/* Y [nt][vl] = X [nt][k] . W^T for one panel; x is a whole tile of nt tokens. */
+typedef void pl_tile_fn(float *y, const void *panel, const void *x, int k);
+
+struct pl_format {
+    const char *name;      /* as in GGUF: "Q4_K" */
+    int block;             /* k per block of the file; k is a multiple of it */
+    int block_bytes;       /* bytes per block of the file */
+    enum pl_act act;       /* what the activations become */
+
+    size_t (*panel_bytes)(int k);
+    /* rows: n_rows <= vl pointers to rows of the file, of k weights each. Lossless. */
+    void (*pack)(void *panel, const uint8_t *const *rows, int n_rows, int k);
+    /* y [k] = one row of a packed panel */
+    void (*unpack)(float *y, const void *panel, int lane, int k);
+    /* y [k] = one row of the file. This is the definition of the format. */
+    void (*dequantize)(float *y, const uint8_t *row, int k);
+    pl_tile_fn *const *tile;  /* [nt], 1 <= nt <= PL_TILE_MAX */
+};
+
+/* One head's K and V of PL_KV_BLOCK tokens. K [head_dim][PL_KV_BLOCK], V [PL_KV_BLOCK][v_dim],
+ * v_dim = head_dim rounded up to 16; lanes that were never written are zero. */
+enum pl_kv_dtype { PL_KV_F16, PL_KV_F32, PL_N_KV };
+
+/* Online softmax of nq queries over the first n_keys keys of one block (Milakov & Gimelshein
+ * 2018; Dao et al. 2022): m' = max(m, max s), o' = o e^(m-m') + sum e^(s-m') v, l' likewise.
+ *   o [nq][v_dim], m [nq], l [nq]   running state, start 0, -1e30, 0
+ *   q [head_dim][nq]                queries, already times the softmax scale
+ *   visible [nq]                    keys that query may see: 0 .. n_keys                     */
+typedef void pl_attend_fn(float *o, float *m, float *l, const float *q, const void *k,
+                          const void *v, int head_dim, int n_keys, const int *visible);
+
+struct pl_kernels {
+    const char *name;
+    int vl;
+    const struct pl_format *const *formats;  /* ends with NULL */
+
+    /* y_i = x_i / sqrt(mean(x^2) + eps) * w_i */
+    void (*rmsnorm)(float *y, const float *x, const float *w, int n, float eps);
+    /* token t of a tile of nt <- x [k] */
+    void (*act[PL_N_ACTS])(void *tile, int t, int nt, const float *x, int k);
+    /* (x_i, x_(i+n/2)) rotated by angle i: cs [2][n/2] = cos, sin (Su et al. 2021, half split) */
+    void (*rope)(float *x, const float *cs, int n);
+    void (*add)(float *y, const float *a, const float *b, int n);          /* y = a + b */
+    void (*swiglu)(float *y, const float *gate, const float *up, int n);   /* silu(gate) up */
+
+    void (*kv_store[PL_N_KV])(void *k, void *v, int slot, const float *key, const float *value,
+                              int head_dim);
+    pl_attend_fn *const *attend[PL_N_KV];  /* [nq], 1 <= nq <= PL_QUERY_MAX */
+    /* (m, l, o) <- (m, l, o) merged with (m2, l2, o2); o [n] */
+    void (*attend_merge)(float *m, float *l, float *o, float m2, float l2, const float *o2, int n);
+    void (*scale)(float *y, const float *x, float a, int n);               /* y = a x */
+
+    int (*argmax)(const float *x, int n);         /* the lowest index of the maximum; no NaN wins */
+    float (*exp_sum)(float *y, const float *x, float max, float beta, int n);
+                                                  /* y = e^(beta (x - max)); returns sum y */
+    /* The vocabulary itself, for the checks: y = e^x */
+    void (*exp)(float *y, const float *x, int n);
+};
+
+extern const struct pl_kernels pl_kernels_scalar;
+#if defined(__x86_64__)
+extern const struct pl_kernels pl_kernels_avx2;
+extern const struct pl_kernels pl_kernels_avx2_vnni;
+extern const struct pl_kernels pl_kernels_avx2_vnni_evex;
+extern const struct pl_kernels pl_kernels_avx512;
+extern const struct pl_kernels pl_kernels_avx512_bf16;
+#endif
+
+/* Level i of this build in ascending order, NULL past the last. *runs: does this CPU run it? */
+const struct pl_kernels *pl_kernels_at(int i, int *runs);
+/* The best level that this CPU runs, or the one named; NULL if unknown or not runnable here. */
+const struct pl_kernels *pl_kernels_find(const char *name);
+/* Bytes per token of an activation row of k. */
+size_t pl_act_bytes(enum pl_act act, int k);
+
+static inline int pl_v_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
+
+#endif

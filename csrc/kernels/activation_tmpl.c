@@ -1,0 +1,55 @@
+/* Activations into the layout of a tile (kernels.h, enum pl_act). */
+
+static void act_f32(void *tile, int t, int nt, const float *x, int k)
+{
+    float *const y = (float *)tile + t;
+    for (int i = 0; i < k; i++)
+        y[(size_t)i * nt] = x[i];
+}
+
+static inline uint32_t bf16_from_f32(float f)  /* nearest even; NaN stays NaN */
+{
+    uint32_t u;
+    __builtin_memcpy(&u, &f, 4);
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return u >> 16 | 0x40;
+    return (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+
+static void act_bf16(void *tile, int t, int nt, const float *x, int k)
+{
+    uint32_t *const y = (uint32_t *)tile + t;
+    for (int i = 0; i + 1 < k; i += 2)
+        y[(size_t)(i / 2) * nt] = bf16_from_f32(x[i]) | bf16_from_f32(x[i + 1]) << 16;
+    if (k % 2)
+        y[(size_t)(k / 2) * nt] = bf16_from_f32(x[k - 1]);
+}
+
+/* d = max|x| / 127 per block; a NaN or infinity in a block makes d NaN and so the row's outputs */
+static void act_i8(void *tile, int t, int nt, const float *x, int k)
+{
+    for (int b = 0; b < k / PL_I8_BLOCK; b++, x += PL_I8_BLOCK) {
+        char *const base = (char *)tile + (size_t)b * PL_I8_BLOCK_BYTES * nt;
+        float *const d = (float *)(base + 32 * nt), *const s = d + nt;
+        int32_t *const z = (int32_t *)(s + nt);
+        vf amax = vf_zero(), finite = vf_zero();
+        for (int i = 0; i < PL_I8_BLOCK; i += VL) {
+            amax = vf_max(vf_abs(vf_load(x + i)), amax);
+            finite = vf_fma(vf_load(x + i), vf_zero(), finite);
+        }
+        const float max = vf_hmax(amax), scale = max / 127.0f;
+        /* below this 127 / max overflows; such a block contributes nothing a float could tell */
+        const vf inv = vf_set1(max > 1e-36f ? 127.0f / max : 0.0f);
+        vi sum = vi_set1(0);
+        for (int i = 0; i < PL_I8_BLOCK; i += VL) {
+            const vf v = vf_mul(vf_load(x + i), inv);
+            const vi q = vi_from_f(vf_min(vf_max(v, vf_set1(-127.0f)), vf_set1(127.0f)));  /* NaN: -127 */
+            vi_store_i8((int8_t *)base + 32 * t + i, q);
+            sum = vi_add(sum, q);
+        }
+        const int total = vi_sum(sum);
+        d[t] = scale + vf_sum(finite);
+        s[t] = d[t] * (float)total;
+        z[t] = -128 * total;
+    }
+}

@@ -1,0 +1,124 @@
+/* Attention of a tile of queries over one KV block, and the cache's stores. f32 FMA throughout:
+ * prefill and decode then give the same bits. */
+
+INLINE vf kv_load(const void *p, size_t i, int f16)
+{
+    return f16 ? vf_from_f16((const uint16_t *)p + i) : vf_load((const float *)p + i);
+}
+
+/* s [nq][PL_KV_BLOCK] = q . K for VL keys from key0 */
+INLINE void scores(const int nq, float *s, const float *q, const void *k, int key0, int head_dim, int f16)
+{
+    vf acc[PL_QUERY_MAX];
+    UNROLL for (int i = 0; i < nq; i++)
+        acc[i] = vf_zero();
+    for (int d = 0; d < head_dim; d++, q += nq) {
+        const vf kd = kv_load(k, (size_t)d * PL_KV_BLOCK + (size_t)key0, f16);
+        UNROLL for (int i = 0; i < nq; i++)
+            acc[i] = vf_fma(vf_set1(q[i]), kd, acc[i]);
+    }
+    UNROLL for (int i = 0; i < nq; i++)
+        vf_store(s + i * PL_KV_BLOCK + key0, acc[i]);
+}
+
+/* s <- e^(s - m') where visible, else 0; m <- m', l <- l c + sum; returns c = e^(m - m') */
+INLINE float softmax_step(float *s, float *m, float *l, int visible)
+{
+    vf max = vf_set1(*m);
+    for (int i = 0; i < PL_KV_BLOCK; i += VL)
+        max = vf_max(vf_select(vm_first(visible > i ? visible - i : 0), vf_load(s + i), max), max);
+    const float m2 = vf_hmax(max);
+    vf sum = vf_zero();
+    for (int i = 0; i < PL_KV_BLOCK; i += VL) {
+        const vf e = vf_exp(vf_sub(vf_load(s + i), vf_set1(m2)));
+        const vf p = vf_keep(vm_first(visible > i ? visible - i : 0), e);
+        vf_store(s + i, p);
+        sum = vf_add(sum, p);
+    }
+    float c[VL];
+    vf_store(c, vf_exp(vf_set1(*m - m2)));
+    *l = *l * c[0] + vf_sum(sum);
+    *m = m2;
+    return c[0];
+}
+
+INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, const void *k,
+                   const void *v, int head_dim, int n_keys, const int *visible, int f16)
+{
+    float s[PL_QUERY_MAX * PL_KV_BLOCK] = {0}, c[PL_QUERY_MAX];
+    const int v_dim = (head_dim + 15) / 16 * 16;
+    for (int key = 0; key < n_keys; key += VL)
+        scores(nq, s, q, k, key, head_dim, f16);
+    int seen = n_keys;  /* by every query; past it a hidden NaN times 0 would be NaN */
+    for (int i = 0; i < nq; i++) {
+        c[i] = softmax_step(s + i * PL_KV_BLOCK, m + i, l + i, visible[i]);
+        seen = visible[i] < seen ? visible[i] : seen;
+    }
+    for (int d = 0; d < v_dim; d += VL) {
+        vf acc[PL_QUERY_MAX];
+        UNROLL for (int i = 0; i < nq; i++)
+            acc[i] = vf_mul(vf_load(o + i * v_dim + d), vf_set1(c[i]));
+        for (int key = 0; key < seen; key++) {
+            const vf vd = kv_load(v, (size_t)key * (size_t)v_dim + (size_t)d, f16);
+            UNROLL for (int i = 0; i < nq; i++)
+                acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
+        }
+        for (int key = seen; key < n_keys; key++) {
+            const vf vd = kv_load(v, (size_t)key * (size_t)v_dim + (size_t)d, f16);
+            UNROLL for (int i = 0; i < nq; i++)
+                if (key < visible[i])
+                    acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
+        }
+        UNROLL for (int i = 0; i < nq; i++)
+            vf_store(o + i * v_dim + d, acc[i]);
+    }
+}
+
+#define ATTEND(kv, n)                                                                            \
+    static void attend_##kv##_##n(float *o, float *m, float *l, const float *q, const void *k,  \
+                                  const void *v, int head_dim, int n_keys, const int *visible)  \
+    {                                                                                            \
+        attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, PL_KV_F16 == PL_KV_##kv);         \
+    }
+#define ATTENDS(kv, name)                                                                        \
+    ATTEND(kv, 1) ATTEND(kv, 2) ATTEND(kv, 3) ATTEND(kv, 4) ATTEND(kv, 5) ATTEND(kv, 6)          \
+    ATTEND(kv, 7) ATTEND(kv, 8) ATTEND(kv, 9) ATTEND(kv, 10) ATTEND(kv, 11) ATTEND(kv, 12)       \
+    static pl_attend_fn *const name[PL_QUERY_MAX + 1] = {                                        \
+        NULL, attend_##kv##_1, attend_##kv##_2, attend_##kv##_3, attend_##kv##_4,                \
+        attend_##kv##_5, attend_##kv##_6, attend_##kv##_7, attend_##kv##_8, attend_##kv##_9,     \
+        attend_##kv##_10, attend_##kv##_11, attend_##kv##_12};
+ATTENDS(F16, attend_f16s)
+ATTENDS(F32, attend_f32s)
+
+static void attend_merge(float *m, float *l, float *o, float m2, float l2, const float *o2, int n)
+{
+    float c[2 * VL];
+    const float max = *m > m2 ? *m : m2;
+    vf_store(c, vf_exp(vf_set1(*m - max)));
+    vf_store(c + VL, vf_exp(vf_set1(m2 - max)));
+    *l = *l * c[0] + l2 * c[VL];
+    *m = max;
+    int i = 0;
+    for (; i + VL <= n; i += VL)
+        vf_store(o + i, vf_fma(vf_load(o2 + i), vf_set1(c[VL]), vf_mul(vf_load(o + i), vf_set1(c[0]))));
+    if (i < n)
+        vf_store_n(o + i, vf_fma(vf_load_n(o2 + i, n - i), vf_set1(c[VL]), vf_mul(vf_load_n(o + i, n - i), vf_set1(c[0]))), n - i);
+}
+
+static void kv_store_f16(void *k, void *v, int slot, const float *key, const float *value, int head_dim)
+{
+    const int v_dim = (head_dim + 15) / 16 * 16;
+    for (int d = 0; d < head_dim; d++)
+        ((uint16_t *)k)[d * PL_KV_BLOCK + slot] = f32_to_f16(key[d]);
+    for (int d = 0; d < head_dim; d++)
+        ((uint16_t *)v)[slot * v_dim + d] = f32_to_f16(value[d]);
+}
+
+static void kv_store_f32(void *k, void *v, int slot, const float *key, const float *value, int head_dim)
+{
+    const int v_dim = (head_dim + 15) / 16 * 16;
+    for (int d = 0; d < head_dim; d++)
+        ((float *)k)[d * PL_KV_BLOCK + slot] = key[d];
+    for (int d = 0; d < head_dim; d++)
+        ((float *)v)[slot * v_dim + d] = value[d];
+}

@@ -1,0 +1,62 @@
+/* Compiled once per ISA level, by isa_<level>.c: every body, then the one exported table. */
+#include "kernels.h"
+
+#define INLINE static inline __attribute__((always_inline))
+/* tile loops must unroll for accumulators to be registers; plain C has none to gain */
+#if defined(PL_SIMD)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+/* One instance of a tile body per width, and the table that the framework indexes by it. */
+#define TILE(body, n) static void body##_##n(float *y, const void *panel, const void *x, int k) { body(n, y, panel, x, k); }
+#define TILES(body)                                                                             \
+    TILE(body, 1) TILE(body, 2) TILE(body, 3) TILE(body, 4) TILE(body, 5) TILE(body, 6)         \
+    TILE(body, 7) TILE(body, 8) TILE(body, 9) TILE(body, 10) TILE(body, 11) TILE(body, 12)      \
+    static pl_tile_fn *const body##s[PL_TILE_MAX + 1] = {                                       \
+        NULL, body##_1, body##_2, body##_3, body##_4, body##_5, body##_6, body##_7, body##_8,   \
+        body##_9, body##_10, body##_11, body##_12};
+
+static inline float bf16_to_f32(uint16_t h)
+{
+    const uint32_t u = (uint32_t)h << 16;
+    float f;
+    __builtin_memcpy(&f, &u, 4);
+    return f;
+}
+
+static inline uint16_t load_u16(const void *p)
+{
+    uint16_t h;
+    __builtin_memcpy(&h, p, 2);
+    return h;
+}
+
+#include "kernels/elementwise_tmpl.c"
+#include "kernels/activation_tmpl.c"
+#include "kernels/attention_tmpl.c"
+#include "formats/f32_tmpl.c"
+#include "formats/bf16_tmpl.c"
+#include "formats/q8_0_tmpl.c"
+#include "formats/q4_k_tmpl.c"
+
+static const struct pl_format *const formats[] = {&f32, &bf16, &q8_0, &q4_k, NULL};
+
+const struct pl_kernels TABLE = {
+    .name = ISA_NAME,
+    .vl = VL,
+    .formats = formats,
+    .rmsnorm = rmsnorm,
+    .act = {[PL_ACT_F32] = act_f32, [PL_ACT_BF16] = act_bf16, [PL_ACT_I8] = act_i8},
+    .rope = rope,
+    .add = add,
+    .swiglu = swiglu,
+    .kv_store = {[PL_KV_F16] = kv_store_f16, [PL_KV_F32] = kv_store_f32},
+    .attend = {[PL_KV_F16] = attend_f16s, [PL_KV_F32] = attend_f32s},
+    .attend_merge = attend_merge,
+    .scale = scale,
+    .argmax = argmax,
+    .exp_sum = exp_sum,
+    .exp = exp_n,
+};

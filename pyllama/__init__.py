@@ -1,0 +1,58 @@
+"""pyllama: inference for Llama-family models on CPUs.
+
+    llm      LLM: generate, stream, logits            cli/     the command line
+      engine   the thread that owns everything: scheduler, requests (request.py)
+        model    a file's weights and its Program     tokenizer  text <-> ids
+          models/<arch>   the equations of an architecture
+          program, fusion, plan   record ops, rewrite them, give them memory
+          weights/        a file -> named tensors, every bound checked
+            _core           doors to csrc/, where all computing happens
+
+Heavy imports wait until they are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LLM": "llm",
+    "Stream": "llm",
+    "SamplingParams": "sampling",
+    "RequestOutput": "request",
+    "CompletionOutput": "request",
+    "Timings": "request",
+    "Tokenizer": "tokenizer",
+    "PyllamaError": "errors",
+    "ModelLoadError": "errors",
+    "UnsupportedModelError": "errors",
+    "ContextLengthError": "errors",
+    "OutOfKVBlocks": "errors",
+    "Cancelled": "errors",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+if TYPE_CHECKING:
+    from .errors import (
+        Cancelled, ContextLengthError, ModelLoadError, OutOfKVBlocks, PyllamaError, UnsupportedModelError,
+    )  # fmt: skip
+    from .llm import LLM, Stream
+    from .request import CompletionOutput, RequestOutput, Timings
+    from .sampling import SamplingParams
+    from .tokenizer import Tokenizer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyllama' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

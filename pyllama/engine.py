@@ -1,0 +1,250 @@
+"""The engine thread: it owns the model and is the only one that computes.
+
+Callers submit requests from any thread and wait. Each step puts rows of many sequences into one
+forward: the next token of every running sequence, and chunks of the prompts that are being read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+from . import _core
+from .cache import blocks_for
+from .errors import Cancelled, OutOfKVBlocks
+from .model import Model
+from .request import Request
+from .weights.gguf import GGUFFile
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """Runs `model` on a thread of its own until close()."""
+
+    def __init__(self, model: Model, file: GGUFFile, progress: Callable[[int, int], None] | None = None) -> None:
+        self.model = model
+        self._reset()
+        self._start(lambda team: model.load(file, team, progress))
+        self.ready.wait()
+        if self.failure is not None:
+            self.thread.join()
+            raise self.failure
+        _engines.add(self)
+
+    def _reset(self) -> None:
+        """A state in which no other thread holds anything: at the start, and in a forked child."""
+        self.lock = threading.Lock()
+        self.work = threading.Condition(self.lock)
+        self.waiting: collections.deque[Request] = collections.deque()
+        self.running: list[Request] = []
+        self.closing = False
+        self.failure: BaseException | None = None
+        self.ready = threading.Event()
+        self.pid = os.getpid()
+
+    def _start(self, prepare: Callable[[_core.Team], None]) -> None:
+        self.team = _core.Team(self.model.limits.n_threads)
+        self.thread = threading.Thread(target=self.team.enter, args=(lambda: self._main(prepare),), name="pyllama", daemon=True)
+        self.thread.start()
+
+    # ---- callers ----
+
+    def submit(self, requests: list[Request]) -> None:
+        """Queues requests. Raises Cancelled if the engine is closed."""
+        with self.lock:
+            if self.closing:
+                raise Cancelled("the LLM is closed")
+            self.waiting.extend(requests)
+            self.work.notify()
+
+    def cancel(self, requests: list[Request]) -> None:
+        """Ends requests early, in the middle of a forward if need be."""
+        with self.lock:
+            live = [r for r in requests if not r.done.is_set()]
+            for request in live:
+                request.cancelled = True
+            if live and any(r in self.running for r in live):
+                self.model.batch.cancel()
+            self.work.notify()
+
+    def close(self) -> None:
+        """Ends all requests with Cancelled, then the thread, and gives the memory back."""
+        if self.pid != os.getpid():  # a forked child that never used it
+            return
+        with self.lock:
+            first = not self.closing
+            self.closing = True
+            batch = getattr(self.model, "batch", None)
+            if batch is not None:
+                batch.cancel()
+            self.work.notify()
+        if threading.current_thread() is not self.thread:
+            self.thread.join()
+        if first:
+            self.model.close()
+
+    def after_fork(self) -> None:
+        """In the child: the parent's threads are gone, its requests are not ours."""
+        if self.closing:
+            return
+        self._reset()
+        self.model.pool.reset()
+        self._start(self.model.start)
+
+    # ---- the engine thread ----
+
+    def _main(self, prepare: Callable[[_core.Team], None]) -> None:
+        try:
+            prepare(self.team)
+        except BaseException as error:
+            self.failure = error
+            return
+        finally:
+            self.ready.set()
+        try:
+            while self._wait():
+                self._step()
+        except BaseException as error:  # a bug, or no memory: callers must hear of it
+            self._end_all(error)
+            self.closing = True
+            raise
+        self._end_all(Cancelled("the LLM was closed"))
+
+    def _wait(self) -> bool:
+        """Sleeps until there is work; False when closing. Takes in new and cancelled requests."""
+        with self.lock:
+            while not (self.closing or self.waiting or self.running):
+                self.work.wait()
+            if self.closing:
+                return False
+            self.model.batch.cancel(False)
+            for request in [r for r in (*self.running, *self.waiting) if r.cancelled]:
+                self._drop(request, Cancelled("the request was cancelled"))
+            while self.waiting and len(self.running) < self.model.max_batch:
+                if any(r.logits is not None for r in self.running) or (self.running and self.waiting[0].logits is not None):
+                    break  # a request for all its logits has the batch to itself
+                self.running.append(self.waiting.popleft())
+        return True
+
+    def _drop(self, request: Request, error: BaseException | None) -> None:
+        """Takes a request out; the lock is held, or no caller can see it any more."""
+        self.model.pool.give_back(request.blocks)
+        if request in self.running:
+            self.running.remove(request)
+        elif request in self.waiting:
+            self.waiting.remove(request)
+        request.finish(error)
+
+    def _end_all(self, error: BaseException) -> None:
+        with self.lock:
+            for request in [*self.running, *self.waiting]:
+                self._drop(request, error)
+
+    def _step(self) -> None:
+        """One forward over as many rows as there is room for."""
+        plan = self._schedule()
+        if not plan:
+            return
+        model, batch = self.model, self.model.batch
+        n, m, logits = self._fill(plan)
+        if not model.program.run(batch, n, m, logits is None, logits):
+            return  # cancelled: nothing has moved on, the rows are computed again
+        drawn = iter(batch.sampled[:m].tolist())
+        for request, count in plan:
+            request.n_computed += count
+            request.engine_s += batch.seconds
+            if request.n_computed < len(request.ids):
+                continue
+            if request.logits is not None or request.accept(next(drawn)):
+                with self.lock:
+                    self._drop(request, None)
+
+    def _schedule(self) -> list[tuple[Request, int]]:
+        """Requests and how many of their tokens to compute: first those that decode."""
+        room = self.model.prefill_chunk
+        plan = []
+        for request in sorted(self.running, key=lambda r: len(r.ids) - r.n_computed > 1):
+            left = len(request.ids) - request.n_computed
+            count = min(left, room) if left > 1 else 1
+            if count > 0 and request in self.running and self._reserve(request, count):
+                plan.append((request, count))
+                room -= count if left > 1 else 0
+        return [(r, n) for r, n in plan if r in self.running]
+
+    def _reserve(self, request: Request, count: int) -> bool:
+        """Blocks for `count` more tokens; if none are left, the youngest request starts over later."""
+        need = blocks_for(request.n_computed + count)
+        while len(request.blocks) < need:
+            try:
+                request.blocks.append(self.model.pool.take())
+            except OutOfKVBlocks as error:
+                youngest = self.running[-1]
+                if len(self.running) == 1:
+                    with self.lock:
+                        self._drop(request, error)
+                    return False
+                self._postpone(youngest)
+                if youngest is request:
+                    return False
+        return True
+
+    def _postpone(self, request: Request) -> None:
+        """Back to the queue without its blocks: recomputed, it goes on with the same bits."""
+        self.model.pool.give_back(request.blocks)
+        request.n_computed = 0
+        with self.lock:
+            self.running.remove(request)
+            self.waiting.appendleft(request)
+
+    def _fill(self, plan: list[tuple[Request, int]]):
+        """Writes the rows into the batch: (rows, output rows, array for logits or None)."""
+        batch, n, m, logits = self.model.batch, 0, 0, None
+        for i, (request, count) in enumerate(plan):
+            first, end = request.n_computed, request.n_computed + count
+            rows = slice(n, n + count)
+            if count == 1:
+                batch.token[n], batch.pos[n] = request.ids[first], first
+            else:
+                batch.token[rows] = request.ids[first:end]
+                batch.pos[rows] = range(first, end)
+            batch.seq[rows] = i
+            batch.block_table[i, : len(request.blocks)] = request.blocks
+            n += count
+            if not request.started:
+                request.started = _now()
+            if request.logits is not None:
+                logits = request.logits[first:end]
+                batch.output[:count] = range(count)
+                m = count
+            elif end == len(request.ids):
+                p = request.params
+                batch.output[m] = n - 1
+                batch.sampling[m] = (request.seed, end - request.n_prompt, p.temperature, p.top_p, p.min_p, p.top_k)
+                m += 1
+        return n, m, logits
+
+
+def _now() -> float:
+    import time
+
+    return time.perf_counter()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        engine.after_fork()
+
+
+@atexit.register
+def _close_all() -> None:
+    for engine in list(_engines):
+        engine.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

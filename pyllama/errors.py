@@ -1,0 +1,25 @@
+"""The exceptions of pyllama. Bad arguments raise plain ValueError or TypeError."""
+
+
+class PyllamaError(Exception):
+    """Base of every error that is pyllama's own."""
+
+
+class ModelLoadError(PyllamaError):
+    """A model file is broken, truncated or contradicts itself."""
+
+
+class UnsupportedModelError(ModelLoadError):
+    """A well-formed file asks for something that pyllama does not implement."""
+
+
+class ContextLengthError(PyllamaError, ValueError):
+    """A prompt does not fit into the context."""
+
+
+class OutOfKVBlocks(PyllamaError):
+    """The KV cache has no free block left for a request."""
+
+
+class Cancelled(PyllamaError):
+    """The request was cancelled, or its LLM was closed, before it finished."""

@@ -1,0 +1,257 @@
+"""LLM: the public object."""
+
+from __future__ import annotations
+
+import os
+import queue
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .cpu import default_threads
+from .engine import Engine
+from .errors import ContextLengthError, ModelLoadError
+from .model import Model
+from .request import Request, RequestOutput
+from .sampling import SamplingParams, params_from
+from .tokenizer import Tokenizer
+from .weights.gguf import GGUFFile
+
+Prompt = str | Sequence[int]
+
+
+class Stream:
+    """Pieces of text as they come. `cancel()` may be called from any thread; a stream that is no
+    longer iterated is cancelled when it goes away. After the last piece `.output` is the result."""
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        self._engine, self._request = engine, request
+        self._finalizer = weakref.finalize(self, engine.cancel, [request])
+        self._finalizer.atexit = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._request.pieces is None:
+            raise StopIteration
+        piece = self._request.pieces.get()
+        if piece is None:
+            self._request.pieces = None
+            if self._request.error is not None and not self._request.cancelled:
+                raise self._request.error
+            raise StopIteration
+        return piece
+
+    def cancel(self) -> None:
+        """Ends the request; the iteration stops after the pieces already made."""
+        self._engine.cancel([self._request])
+
+    @property
+    def output(self) -> RequestOutput:
+        """The result; `finished` tells whether it is complete."""
+        return self._request.output()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+
+class LLM:
+    """A language model in memory, used from any thread.
+
+    model: path of a GGUF file. n_ctx: tokens per sequence (None: the model's own context).
+    n_threads: None takes min(physical cores, affinity, cgroup quota). compute: "auto", or "f32" for
+    dequantized weights, float32 activations and KV. kv_dtype: "f16", "f32" or None (f16; f32 under
+    compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
+    max_batch: sequences per forward. progress: called with (bytes done, bytes in all) while loading.
+
+    Raises FileNotFoundError, ModelLoadError (with UnsupportedModelError) naming file and field,
+    MemoryError before anything is taken when it cannot fit, ValueError for an argument.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        compute: str = "auto",
+        kv_dtype: str | None = None,
+        kv_bytes: int | None = None,
+        prefill_chunk: int = 512,
+        max_batch: int = 16,
+        use_hugepages: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        _choice("compute", compute, ("auto", "f32"))
+        _choice("kv_dtype", kv_dtype, (None, "f16", "f32"))
+        for name, value, most in (("n_threads", n_threads, 1024), ("n_ctx", n_ctx, 1 << 22), ("kv_bytes", kv_bytes, 1 << 62)):
+            if value is not None:
+                _int(name, value, 1, most)
+        _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
+        _int("max_batch", max_batch, 1, 1 << 12)
+        with GGUFFile(model) as file:
+            self.tokenizer = Tokenizer.from_gguf(file.metadata, file.path)
+            self._model = Model(
+                file,
+                n_ctx=n_ctx,
+                n_threads=default_threads() if n_threads is None else n_threads,
+                compute=compute,
+                kv_dtype=kv_dtype,
+                kv_bytes=kv_bytes,
+                prefill_chunk=prefill_chunk,
+                max_batch=max_batch,
+                use_hugepages=use_hugepages,
+            )
+            if self.tokenizer.vocab_size != self._model.config.vocab_size:
+                raise ModelLoadError(
+                    f"{file.path}: token_embd.weight: expected {self.tokenizer.vocab_size} rows, "
+                    f"one per token, found {self._model.config.vocab_size}"
+                )
+            file.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
+            try:
+                self._engine = Engine(self._model, file, progress)
+            except MemoryError as error:
+                raise MemoryError(f"{file.path}: {error}") from error
+        self._finalizer = weakref.finalize(self, self._engine.close)
+        self._finalizer.atexit = False
+
+    # ---- text ----
+
+    def generate(
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None, **options: Any
+    ) -> list[RequestOutput]:
+        """Continues each prompt, a text or a list of token ids; all of them together.
+
+        params: one for all, or one per prompt; or keywords of SamplingParams and their aliases.
+        Raises ContextLengthError for a prompt that does not fit, Cancelled if the LLM is closed.
+        """
+        many = _prompts(prompts)
+        if isinstance(params, Sequence):
+            if len(params) != len(many):
+                raise ValueError(f"params: expected {len(many)}, one per prompt, found {len(params)}")
+            each = [params_from(p, options) for p in params]
+        else:
+            each = [params_from(params, options)] * len(many)
+        requests = [self._request(p, s, stream=False) for p, s in zip(many, each, strict=True)]
+        self._run(requests)
+        return [r.output() for r in requests]
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **options: Any) -> Stream:
+        """Like generate for one prompt, but text piece by piece, as it comes."""
+        request = self._request(prompt, params_from(params, options), stream=True)
+        self._engine.submit([request])
+        return Stream(self._engine, request)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """float32 [n, vocab]: the logits after each of n token ids."""
+        ids = self._ids(token_ids)
+        if len(ids) > self.n_ctx:
+            raise ContextLengthError(f"token_ids: expected at most {self.n_ctx}, the context, found {len(ids)}")
+        out = np.empty((len(ids), self._model.config.vocab_size), np.float32)
+        self._run([Request(ids, SamplingParams(), logits=out)])
+        return out
+
+    # ---- facts ----
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens per sequence, prompt included."""
+        return self._model.n_ctx
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that compute."""
+        return self._model.limits.n_threads
+
+    @property
+    def isa(self) -> str:
+        """The kernels' ISA level."""
+        return self._model.kernels.name
+
+    @property
+    def model(self) -> Model:
+        """Config, Program and memory plan."""
+        return self._model
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Ends what is running (its callers get Cancelled) and gives all memory back."""
+        self._finalizer()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inside ----
+
+    def _ids(self, ids: Sequence[int]) -> list[int]:
+        vocab = self._model.config.vocab_size
+        out = list(map(int, ids))
+        if not out:
+            raise ValueError("prompt: expected at least one token, found none")
+        if min(out) < 0 or max(out) >= vocab:
+            bad = next(i for i in out if not 0 <= i < vocab)
+            raise ValueError(f"prompt: expected token ids from 0 to {vocab - 1}, found {bad}")
+        return out
+
+    def _request(self, prompt: Prompt, params: SamplingParams, stream: bool) -> Request:
+        text = prompt if isinstance(prompt, str) else None
+        ids = self._ids(self.tokenizer.encode(text) if text is not None else prompt)  # type: ignore[arg-type]
+        room = self.n_ctx - len(ids)
+        if room < 1:
+            raise ContextLengthError(f"prompt: expected at most {self.n_ctx - 1} tokens, the context less one, found {len(ids)}")
+        return Request(
+            ids,
+            params,
+            prompt=text,
+            stop_ids=self.tokenizer.stop_ids,
+            detokenize=self.tokenizer.stream(ids),
+            pieces=queue.SimpleQueue() if stream else None,
+            max_tokens=room if params.max_tokens is None else min(room, params.max_tokens),
+        )
+
+    def _run(self, requests: list[Request]) -> None:
+        """Submits and waits; a caller that is interrupted takes its requests along."""
+        self._engine.submit(requests)
+        try:
+            for request in requests:
+                request.done.wait()
+        except BaseException:
+            self._engine.cancel(requests)
+            raise
+        for request in requests:
+            if request.error is not None:
+                raise request.error
+
+
+def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt or several: a text, ids, or a sequence of either."""
+    if isinstance(prompts, str):
+        return [prompts]
+    many = list(prompts)
+    if many and all(isinstance(p, (int, np.integer)) and not isinstance(p, bool) for p in many):
+        return [many]
+    if bad := [p for p in many if isinstance(p, (bytes, int)) or not isinstance(p, (str, Sequence, np.ndarray))]:
+        raise TypeError(f"prompts: expected texts or lists of token ids, found {bad[0]!r}")
+    return many
+
+
+def _choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, found {value!r}")
+
+
+def _int(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int, found {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected {low} to {high}, found {value}")

@@ -1,0 +1,149 @@
+"""Model: a file's weights in memory and the Program that runs over them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+from . import _core
+from .cache import BlockPool, blocks_for
+from .cpu import available_memory
+from .errors import ModelLoadError, UnsupportedModelError
+from .fusion import fuse
+from .plan import KVPlan, Limits, Plan, Tables, make_plan
+from .weights.binder import Binder
+from .weights.gguf import GGUFFile
+
+log = logging.getLogger("pyllama")
+
+
+def architecture(file: GGUFFile) -> ModuleType:
+    """pyllama.models.<general.architecture>. Raises UnsupportedModelError."""
+    name = file.get_str("general.architecture")
+    if not name.isidentifier() or importlib.util.find_spec(f"pyllama.models.{name}") is None:
+        raise UnsupportedModelError(f"{file.path}: general.architecture: expected llama, found {name!r}")
+    return importlib.import_module(f"pyllama.models.{name}")
+
+
+class Model:
+    """Weights, KV memory and Program of one file.
+
+    Made in any thread; `load` and `forward` run on the engine thread, inside its Team.
+    n_ctx: tokens per sequence, None for the file's own. kv_bytes: budget of the KV cache, None for
+    what max_batch sequences of n_ctx need, or half of what is available if that is less.
+    Raises ModelLoadError, UnsupportedModelError; MemoryError when it cannot fit.
+    """
+
+    def __init__(
+        self,
+        file: GGUFFile,
+        *,
+        n_ctx: int | None,
+        n_threads: int,
+        compute: str,
+        kv_dtype: str | None,
+        kv_bytes: int | None,
+        prefill_chunk: int,
+        max_batch: int,
+        use_hugepages: bool,
+    ) -> None:
+        self.path = file.path
+        self.file_bytes = file.size
+        self.kernels = _core.Kernels(os.environ.get("PYLLAMA_ISA") or None)
+        arch = architecture(file)
+        self.config = arch.read_config(file)
+        self.n_ctx = self.config.n_ctx if n_ctx is None else n_ctx
+        if not 1 <= self.n_ctx <= self.config.n_ctx:
+            raise ValueError(f"n_ctx: expected 1 to {self.config.n_ctx}, the model's own, found {n_ctx}")
+        binder = Binder(file, self.kernels, compute)
+        factors = binder.rope_factors("rope_freqs.weight", self.config.head_dim // 2)
+        self.weights = arch.bind_weights(file, self.config, binder)
+        inv_freq = self.config.rope_base ** (-np.arange(0, self.config.head_dim, 2) / self.config.head_dim) / factors
+        self.graph = arch.Llama(self.config, self.weights).record()
+        self.nodes = fuse(self.graph.nodes)
+        self.tables = Tables(self.kernels)
+        self.limits = Limits(prefill_chunk + max_batch, max(max_batch, prefill_chunk), n_threads)
+        dtype = _core.KV_DTYPES.index(kv_dtype or ("f32" if compute == "f32" else "f16"))
+        self.kv_plan = KVPlan(self.config.n_layers, self.config.n_kv_heads, self.config.head_dim, dtype, 1)
+        self.plan = make_plan(self.graph, self.nodes, self.tables, self.limits, inv_freq, self.kv_plan)
+        self._budget(kv_bytes, max_batch, explicit=n_ctx is not None)
+        self.hugepages = use_hugepages
+        self.max_batch, self.prefill_chunk = max_batch, prefill_chunk
+
+    def memory_need(self) -> dict[str, int]:
+        """Bytes by purpose, known before any is taken."""
+        kv = self.kv_plan
+        return {"weights": self.tables.size, "kv": kv.block_bytes * kv.n_blocks, "workspace": self.plan.workspace_bytes}
+
+    def _budget(self, kv_bytes: int | None, max_batch: int, explicit: bool) -> None:
+        """Sets the number of KV blocks. Raises MemoryError naming the file if it cannot fit."""
+        block, one = self.kv_plan.block_bytes, blocks_for(self.n_ctx)
+        left = available_memory()
+        fixed = self.tables.size + self.plan.workspace_bytes
+        room = None if left is None else left - fixed
+        n = one * max_batch if kv_bytes is None else kv_bytes // block
+        if kv_bytes is None and room is not None:
+            n = min(n, max(one if explicit else 1, room // 2 // block))
+        if n < 1 or (room is not None and n * block > room):
+            raise MemoryError(
+                f"{self.path}: memory: needs {fixed} bytes for weights and workspace and {max(n, 1) * block} "
+                f"for the KV cache, {left} are available"
+            )
+        self.kv_plan = KVPlan(*(getattr(self.kv_plan, f) for f in ("n_layers", "n_kv_heads", "head_dim", "dtype")), n)
+        self.plan.kv = self.kv_plan
+
+    def load(self, file: GGUFFile, team: _core.Team, progress: Callable[[int, int], None] | None = None) -> None:
+        """Takes the memory and fills it; on the engine thread. Raises ModelLoadError, MemoryError."""
+        with contextlib.ExitStack() as undo:
+            self.arena = undo.enter_context(contextlib.closing(_core.Memory(self.tables.size, self.hugepages)))
+            kv = self.kv_plan
+            self.kv = undo.enter_context(contextlib.closing(_core.Memory(kv.block_bytes * kv.n_blocks, self.hugepages)))
+            for index, w in self.tables.vectors.values():
+                view = self.arena.view(int(self.plan.vectors[index]), 4 * w.n_cols)
+                view[:] = memoryview(file.read(w.name))
+                view.release()
+            done = 0
+            for index, w in self.tables.matrices.values():
+                matrix, formats = self.plan.matrices[index : index + 1], self.kernels.formats
+                wrong = _core.load_matrix(
+                    team, self.kernels, self.arena, matrix, file.fd, file.tensor(w.name).offset, formats[w.source], w.rope_head
+                )
+                if wrong:
+                    raise ModelLoadError(f"{self.path}: {w.name}: {wrong}")
+                done += file.tensor(w.name).nbytes
+                if progress:
+                    progress(done, file.size)
+            self.pool = BlockPool(kv, self.kv)
+            self.start(team)
+            undo.pop_all()
+
+    def start(self, team: _core.Team) -> None:
+        """A workspace, Program and Batch for `team`; again after a fork."""
+        self.workspace = _core.Memory(self.plan.workspace_bytes, self.hugepages)
+        self.program = _core.Program(team, self.kernels, self.arena, self.workspace, self.kv, self.plan)
+        self.batch = _core.Batch(
+            self.limits.max_rows, self.limits.max_outputs, self.max_batch, blocks_for(self.n_ctx), self.config.vocab_size, self.limits.n_threads
+        )
+
+    def close(self) -> None:
+        """Gives all memory back; nothing may run."""
+        for name in ("program", "batch", "pool"):
+            self.__dict__.pop(name, None)
+        for name in ("arena", "kv", "workspace"):
+            memory = self.__dict__.pop(name, None)
+            if memory is not None:
+                memory.close()
+
+
+def inspect_plan(model: Model) -> tuple[Plan, list[str]]:
+    """The plan and its nodes as text, for `inspect --program`."""
+    marks = {0: " ", 1: "|", 2: ".", 3: "|"}
+    lines = [f"{marks[int(op['barrier'])]} {node.describe()}" for op, node in zip(model.plan.ops, model.nodes, strict=True)]
+    return model.plan, lines
