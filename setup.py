@@ -53,6 +53,8 @@ core = Extension(
 core.sources = [s for s in core.sources if not s.endswith("kernels_tmpl.c")]
 
 setup(
-    ext_modules=cythonize([core], compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False}),
+    ext_modules=cythonize(
+        [core], compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False}
+    ),
     cmdclass={"build_ext": BuildExt},
 )

@@ -32,13 +32,20 @@ _HOMES = {
     "ContextLengthError": "errors",
     "OutOfKVBlocks": "errors",
     "Cancelled": "errors",
+    "InsufficientMemoryError": "errors",
 }
 
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     from .errors import (
-        Cancelled, ContextLengthError, ModelLoadError, OutOfKVBlocks, PyllamaError, UnsupportedModelError,
+        Cancelled,
+        ContextLengthError,
+        InsufficientMemoryError,
+        ModelLoadError,
+        OutOfKVBlocks,
+        PyllamaError,
+        UnsupportedModelError,
     )  # fmt: skip
     from .llm import LLM, Stream
     from .request import CompletionOutput, RequestOutput, Timings

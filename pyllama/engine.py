@@ -10,6 +10,7 @@ import atexit
 import collections
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -26,11 +27,25 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 class Engine:
     """Runs `model` on a thread of its own until close()."""
 
-    def __init__(self, model: Model, file: GGUFFile, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self, model: Model, file: GGUFFile, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         self.model = model
         self._reset()
-        self._start(lambda team: model.load(file, team, progress))
-        self.ready.wait()
+
+        def report(done: int, total: int) -> None:
+            if self.closing:  # whoever waited for the load has given up
+                raise Cancelled("loading was interrupted")
+            if progress is not None:
+                progress(done, total)
+
+        self._start(lambda team: model.load(file, team, report))
+        try:
+            self.ready.wait()
+        except BaseException:
+            self.closing = True
+            self.thread.join()
+            raise
         if self.failure is not None:
             self.thread.join()
             raise self.failure
@@ -38,18 +53,21 @@ class Engine:
 
     def _reset(self) -> None:
         """A state in which no other thread holds anything: at the start, and in a forked child."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a finalizer may call close() in the middle of anything
         self.work = threading.Condition(self.lock)
         self.waiting: collections.deque[Request] = collections.deque()
         self.running: list[Request] = []
+        self.slots = list(range(self.model.max_batch - 1, -1, -1))  # free rows of the block table
+        self.thread: threading.Thread | None = None
         self.closing = False
         self.failure: BaseException | None = None
         self.ready = threading.Event()
-        self.pid = os.getpid()
 
     def _start(self, prepare: Callable[[_core.Team], None]) -> None:
         self.team = _core.Team(self.model.limits.n_threads)
-        self.thread = threading.Thread(target=self.team.enter, args=(lambda: self._main(prepare),), name="pyllama", daemon=True)
+        self.thread = threading.Thread(
+            target=self.team.enter, args=(lambda: self._main(prepare),), name="pyllama", daemon=True
+        )
         self.thread.start()
 
     # ---- callers ----
@@ -59,6 +77,9 @@ class Engine:
         with self.lock:
             if self.closing:
                 raise Cancelled("the LLM is closed")
+            if self.thread is None:  # the first use in a forked child
+                self._start(self.model.start)
+                self.ready.wait()
             self.waiting.extend(requests)
             self.work.notify()
 
@@ -73,28 +94,24 @@ class Engine:
             self.work.notify()
 
     def close(self) -> None:
-        """Ends all requests with Cancelled, then the thread, and gives the memory back."""
-        if self.pid != os.getpid():  # a forked child that never used it
-            return
+        """Ends all requests with Cancelled, then the thread, which gives the memory back."""
         with self.lock:
-            first = not self.closing
             self.closing = True
             batch = getattr(self.model, "batch", None)
             if batch is not None:
                 batch.cancel()
             self.work.notify()
+            if self.thread is None:
+                self.model.close()
+                return
         if threading.current_thread() is not self.thread:
             self.thread.join()
-        if first:
-            self.model.close()
 
     def after_fork(self) -> None:
         """In the child: the parent's threads are gone, its requests are not ours."""
-        if self.closing:
-            return
-        self._reset()
-        self.model.pool.reset()
-        self._start(self.model.start)
+        if not self.closing:
+            self._reset()
+            self.model.pool.reset()
 
     # ---- the engine thread ----
 
@@ -110,10 +127,13 @@ class Engine:
             while self._wait():
                 self._step()
         except BaseException as error:  # a bug, or no memory: callers must hear of it
-            self._end_all(error)
             self.closing = True
+            self._end_all(error)
             raise
-        self._end_all(Cancelled("the LLM was closed"))
+        else:
+            self._end_all(Cancelled("the LLM was closed"))
+        finally:
+            self.model.close()
 
     def _wait(self) -> bool:
         """Sleeps until there is work; False when closing. Takes in new and cancelled requests."""
@@ -126,16 +146,25 @@ class Engine:
             for request in [r for r in (*self.running, *self.waiting) if r.cancelled]:
                 self._drop(request, Cancelled("the request was cancelled"))
             while self.waiting and len(self.running) < self.model.max_batch:
-                if any(r.logits is not None for r in self.running) or (self.running and self.waiting[0].logits is not None):
-                    break  # a request for all its logits has the batch to itself
+                request = self.waiting[0]
+                if self.running and not self._fits(request):
+                    break
+                request.slot = self.slots.pop()
                 self.running.append(self.waiting.popleft())
         return True
+
+    def _fits(self, request: Request) -> bool:
+        """Whether a request may join those that run."""
+        if request.logits is not None or self.running[0].logits is not None:
+            return False  # a request for all its logits has the batch to itself
+        return blocks_for(len(request.ids)) + len(self.running) <= len(self.model.pool.free)
 
     def _drop(self, request: Request, error: BaseException | None) -> None:
         """Takes a request out; the lock is held, or no caller can see it any more."""
         self.model.pool.give_back(request.blocks)
         if request in self.running:
             self.running.remove(request)
+            self.slots.append(request.slot)
         elif request in self.waiting:
             self.waiting.remove(request)
         request.finish(error)
@@ -179,9 +208,11 @@ class Engine:
     def _reserve(self, request: Request, count: int) -> bool:
         """Blocks for `count` more tokens; if none are left, the youngest request starts over later."""
         need = blocks_for(request.n_computed + count)
-        while len(request.blocks) < need:
+        while len(request.blocks) < need:  # one by one: each may cost another request its place
             try:
-                request.blocks.append(self.model.pool.take())
+                block = self.model.pool.take()
+                self.model.batch.block_table[request.slot, len(request.blocks)] = block
+                request.blocks.append(block)
             except OutOfKVBlocks as error:
                 youngest = self.running[-1]
                 if len(self.running) == 1:
@@ -199,12 +230,13 @@ class Engine:
         request.n_computed = 0
         with self.lock:
             self.running.remove(request)
+            self.slots.append(request.slot)
             self.waiting.appendleft(request)
 
     def _fill(self, plan: list[tuple[Request, int]]):
         """Writes the rows into the batch: (rows, output rows, array for logits or None)."""
         batch, n, m, logits = self.model.batch, 0, 0, None
-        for i, (request, count) in enumerate(plan):
+        for request, count in plan:
             first, end = request.n_computed, request.n_computed + count
             rows = slice(n, n + count)
             if count == 1:
@@ -212,11 +244,10 @@ class Engine:
             else:
                 batch.token[rows] = request.ids[first:end]
                 batch.pos[rows] = range(first, end)
-            batch.seq[rows] = i
-            batch.block_table[i, : len(request.blocks)] = request.blocks
+            batch.seq[rows] = request.slot
             n += count
             if not request.started:
-                request.started = _now()
+                request.started = time.perf_counter()
             if request.logits is not None:
                 logits = request.logits[first:end]
                 batch.output[:count] = range(count)
@@ -224,15 +255,16 @@ class Engine:
             elif end == len(request.ids):
                 p = request.params
                 batch.output[m] = n - 1
-                batch.sampling[m] = (request.seed, end - request.n_prompt, p.temperature, p.top_p, p.min_p, p.top_k)
+                batch.sampling[m] = (
+                    request.seed,
+                    end - request.n_prompt,
+                    p.temperature,
+                    p.top_p,
+                    p.min_p,
+                    p.top_k,
+                )
                 m += 1
         return n, m, logits
-
-
-def _now() -> float:
-    import time
-
-    return time.perf_counter()
 
 
 def _after_fork_in_child() -> None:

@@ -23,3 +23,7 @@ class OutOfKVBlocks(PyllamaError):
 
 class Cancelled(PyllamaError):
     """The request was cancelled, or its LLM was closed, before it finished."""
+
+
+class InsufficientMemoryError(PyllamaError, MemoryError):
+    """A model, with its KV cache, needs more memory than there is."""

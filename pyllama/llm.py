@@ -26,9 +26,10 @@ class Stream:
     """Pieces of text as they come. `cancel()` may be called from any thread; a stream that is no
     longer iterated is cancelled when it goes away. After the last piece `.output` is the result."""
 
-    def __init__(self, engine: Engine, request: Request) -> None:
-        self._engine, self._request = engine, request
-        self._finalizer = weakref.finalize(self, engine.cancel, [request])
+    def __init__(self, llm: LLM, request: Request) -> None:
+        self._llm = llm  # a stream keeps its model open
+        self._engine, self._request = llm._engine, request
+        self._finalizer = weakref.finalize(self, self._engine.cancel, [request])
         self._finalizer.atexit = False
 
     def __iter__(self) -> Iterator[str]:
@@ -71,7 +72,7 @@ class LLM:
     max_batch: sequences per forward. progress: called with (bytes done, bytes in all) while loading.
 
     Raises FileNotFoundError, ModelLoadError (with UnsupportedModelError) naming file and field,
-    MemoryError before anything is taken when it cannot fit, ValueError for an argument.
+    InsufficientMemoryError before anything is taken when it cannot fit, ValueError for an argument.
     """
 
     def __init__(
@@ -90,7 +91,11 @@ class LLM:
     ) -> None:
         _choice("compute", compute, ("auto", "f32"))
         _choice("kv_dtype", kv_dtype, (None, "f16", "f32"))
-        for name, value, most in (("n_threads", n_threads, 1024), ("n_ctx", n_ctx, 1 << 22), ("kv_bytes", kv_bytes, 1 << 62)):
+        for name, value, most in (
+            ("n_threads", n_threads, 1024),
+            ("n_ctx", n_ctx, 1 << 22),
+            ("kv_bytes", kv_bytes, 1 << 62),
+        ):
             if value is not None:
                 _int(name, value, 1, most)
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
@@ -114,17 +119,17 @@ class LLM:
                     f"one per token, found {self._model.config.vocab_size}"
                 )
             file.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
-            try:
-                self._engine = Engine(self._model, file, progress)
-            except MemoryError as error:
-                raise MemoryError(f"{file.path}: {error}") from error
+            self._engine = Engine(self._model, file, progress)
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._finalizer.atexit = False
 
     # ---- text ----
 
     def generate(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None, **options: Any
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        **options: Any,
     ) -> list[RequestOutput]:
         """Continues each prompt, a text or a list of token ids; all of them together.
 
@@ -146,13 +151,15 @@ class LLM:
         """Like generate for one prompt, but text piece by piece, as it comes."""
         request = self._request(prompt, params_from(params, options), stream=True)
         self._engine.submit([request])
-        return Stream(self._engine, request)
+        return Stream(self, request)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """float32 [n, vocab]: the logits after each of n token ids."""
         ids = self._ids(token_ids)
         if len(ids) > self.n_ctx:
-            raise ContextLengthError(f"token_ids: expected at most {self.n_ctx}, the context, found {len(ids)}")
+            raise ContextLengthError(
+                f"token_ids: expected at most {self.n_ctx}, the context, found {len(ids)}"
+            )
         out = np.empty((len(ids), self._model.config.vocab_size), np.float32)
         self._run([Request(ids, SamplingParams(), logits=out)])
         return out
@@ -208,7 +215,9 @@ class LLM:
         ids = self._ids(self.tokenizer.encode(text) if text is not None else prompt)  # type: ignore[arg-type]
         room = self.n_ctx - len(ids)
         if room < 1:
-            raise ContextLengthError(f"prompt: expected at most {self.n_ctx - 1} tokens, the context less one, found {len(ids)}")
+            raise ContextLengthError(
+                f"prompt: expected at most {self.n_ctx - 1} tokens, the context less one, found {len(ids)}"
+            )
         return Request(
             ids,
             params,
@@ -240,7 +249,9 @@ def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     many = list(prompts)
     if many and all(isinstance(p, (int, np.integer)) and not isinstance(p, bool) for p in many):
         return [many]
-    if bad := [p for p in many if isinstance(p, (bytes, int)) or not isinstance(p, (str, Sequence, np.ndarray))]:
+    if bad := [
+        p for p in many if isinstance(p, (bytes, int)) or not isinstance(p, (str, Sequence, np.ndarray))
+    ]:
         raise TypeError(f"prompts: expected texts or lists of token ids, found {bad[0]!r}")
     return many
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import logging
@@ -15,7 +14,7 @@ import numpy as np
 from . import _core
 from .cache import BlockPool, blocks_for
 from .cpu import available_memory
-from .errors import ModelLoadError, UnsupportedModelError
+from .errors import InsufficientMemoryError, ModelLoadError, UnsupportedModelError
 from .fusion import fuse
 from .plan import KVPlan, Limits, Plan, Tables, make_plan
 from .weights.binder import Binder
@@ -38,7 +37,7 @@ class Model:
     Made in any thread; `load` and `forward` run on the engine thread, inside its Team.
     n_ctx: tokens per sequence, None for the file's own. kv_bytes: budget of the KV cache, None for
     what max_batch sequences of n_ctx need, or half of what is available if that is less.
-    Raises ModelLoadError, UnsupportedModelError; MemoryError when it cannot fit.
+    Raises ModelLoadError, UnsupportedModelError; InsufficientMemoryError when it cannot fit.
     """
 
     def __init__(
@@ -65,7 +64,9 @@ class Model:
         binder = Binder(file, self.kernels, compute)
         factors = binder.rope_factors("rope_freqs.weight", self.config.head_dim // 2)
         self.weights = arch.bind_weights(file, self.config, binder)
-        inv_freq = self.config.rope_base ** (-np.arange(0, self.config.head_dim, 2) / self.config.head_dim) / factors
+        inv_freq = (
+            self.config.rope_base ** (-np.arange(0, self.config.head_dim, 2) / self.config.head_dim) / factors
+        )
         self.graph = arch.Llama(self.config, self.weights).record()
         self.nodes = fuse(self.graph.nodes)
         self.tables = Tables(self.kernels)
@@ -80,10 +81,14 @@ class Model:
     def memory_need(self) -> dict[str, int]:
         """Bytes by purpose, known before any is taken."""
         kv = self.kv_plan
-        return {"weights": self.tables.size, "kv": kv.block_bytes * kv.n_blocks, "workspace": self.plan.workspace_bytes}
+        return {
+            "weights": self.tables.size,
+            "kv": kv.block_bytes * kv.n_blocks,
+            "workspace": self.plan.workspace_bytes,
+        }
 
     def _budget(self, kv_bytes: int | None, max_batch: int, explicit: bool) -> None:
-        """Sets the number of KV blocks. Raises MemoryError naming the file if it cannot fit."""
+        """Sets the number of KV blocks. Raises InsufficientMemoryError naming the file if it cannot fit."""
         block, one = self.kv_plan.block_bytes, blocks_for(self.n_ctx)
         left = available_memory()
         fixed = self.tables.size + self.plan.workspace_bytes
@@ -92,44 +97,72 @@ class Model:
         if kv_bytes is None and room is not None:
             n = min(n, max(one if explicit else 1, room // 2 // block))
         if n < 1 or (room is not None and n * block > room):
-            raise MemoryError(
+            raise InsufficientMemoryError(
                 f"{self.path}: memory: needs {fixed} bytes for weights and workspace and {max(n, 1) * block} "
                 f"for the KV cache, {left} are available"
             )
-        self.kv_plan = KVPlan(*(getattr(self.kv_plan, f) for f in ("n_layers", "n_kv_heads", "head_dim", "dtype")), n)
+        self.kv_plan = KVPlan(
+            *(getattr(self.kv_plan, f) for f in ("n_layers", "n_kv_heads", "head_dim", "dtype")), n
+        )
         self.plan.kv = self.kv_plan
 
-    def load(self, file: GGUFFile, team: _core.Team, progress: Callable[[int, int], None] | None = None) -> None:
-        """Takes the memory and fills it; on the engine thread. Raises ModelLoadError, MemoryError."""
-        with contextlib.ExitStack() as undo:
-            self.arena = undo.enter_context(contextlib.closing(_core.Memory(self.tables.size, self.hugepages)))
-            kv = self.kv_plan
-            self.kv = undo.enter_context(contextlib.closing(_core.Memory(kv.block_bytes * kv.n_blocks, self.hugepages)))
-            for index, w in self.tables.vectors.values():
-                view = self.arena.view(int(self.plan.vectors[index]), 4 * w.n_cols)
-                view[:] = memoryview(file.read(w.name))
-                view.release()
-            done = 0
-            for index, w in self.tables.matrices.values():
-                matrix, formats = self.plan.matrices[index : index + 1], self.kernels.formats
-                wrong = _core.load_matrix(
-                    team, self.kernels, self.arena, matrix, file.fd, file.tensor(w.name).offset, formats[w.source], w.rope_head
-                )
-                if wrong:
-                    raise ModelLoadError(f"{self.path}: {w.name}: {wrong}")
-                done += file.tensor(w.name).nbytes
-                if progress:
-                    progress(done, file.size)
-            self.pool = BlockPool(kv, self.kv)
+    def load(
+        self, file: GGUFFile, team: _core.Team, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Takes the memory and fills it; on the engine thread.
+
+        progress: called with (bytes done, bytes of the file) after every matrix.
+        Raises ModelLoadError, InsufficientMemoryError.
+        """
+        try:
+            self.arena = _core.Memory(self.tables.size, self.hugepages)
+            self.kv = _core.Memory(self.kv_plan.block_bytes * self.kv_plan.n_blocks, self.hugepages)
+            self._fill(file, team, progress)
+            self.pool = BlockPool(self.kv_plan, self.kv)
             self.start(team)
-            undo.pop_all()
+        except MemoryError as error:
+            self.close()
+            raise InsufficientMemoryError(f"{self.path}: memory: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, file: GGUFFile, team: _core.Team, progress: Callable[[int, int], None] | None) -> None:
+        """Vectors, then matrices, from the file into the arena."""
+        for index, w in self.tables.vectors.values():
+            view = self.arena.view(int(self.plan.vectors[index]), 4 * w.n_cols)
+            view[:] = memoryview(file.read(w.name))
+            view.release()
+        done = 0
+        for index, w in self.tables.matrices.values():
+            matrix, formats = self.plan.matrices[index : index + 1], self.kernels.formats
+            wrong = _core.load_matrix(
+                team,
+                self.kernels,
+                self.arena,
+                matrix,
+                file.fd,
+                file.tensor(w.name).offset,
+                formats[w.source],
+                w.rope_head,
+            )
+            if wrong:
+                raise ModelLoadError(f"{self.path}: {w.name}: {wrong}")
+            done += file.tensor(w.name).nbytes
+            if progress:
+                progress(done, file.size)
 
     def start(self, team: _core.Team) -> None:
         """A workspace, Program and Batch for `team`; again after a fork."""
         self.workspace = _core.Memory(self.plan.workspace_bytes, self.hugepages)
         self.program = _core.Program(team, self.kernels, self.arena, self.workspace, self.kv, self.plan)
         self.batch = _core.Batch(
-            self.limits.max_rows, self.limits.max_outputs, self.max_batch, blocks_for(self.n_ctx), self.config.vocab_size, self.limits.n_threads
+            self.limits.max_rows,
+            self.limits.max_outputs,
+            self.max_batch,
+            blocks_for(self.n_ctx),
+            self.config.vocab_size,
+            self.limits.n_threads,
         )
 
     def close(self) -> None:
@@ -145,5 +178,8 @@ class Model:
 def inspect_plan(model: Model) -> tuple[Plan, list[str]]:
     """The plan and its nodes as text, for `inspect --program`."""
     marks = {0: " ", 1: "|", 2: ".", 3: "|"}
-    lines = [f"{marks[int(op['barrier'])]} {node.describe()}" for op, node in zip(model.plan.ops, model.nodes, strict=True)]
+    lines = [
+        f"{marks[int(op['barrier'])]} {node.describe()}"
+        for op, node in zip(model.plan.ops, model.nodes, strict=True)
+    ]
     return model.plan, lines

@@ -20,6 +20,7 @@ PRIVATE = {"NORM", "ACT", "NORM_ACT"}
 PRIVATE_ROWS = 2
 HEAD_ROWS = 32
 ALIGN = 64
+PARTIAL_BYTES = 4 << 20  # partial results of attention that is split over the team
 
 
 @dataclass(frozen=True)
@@ -244,28 +245,48 @@ def encode(nodes: list[Node], index: dict[int, int], tables: Tables, waits: list
     return ops
 
 
-def make_plan(graph: Graph, nodes: list[Node], tables: Tables, limits: Limits, inv_freq: np.ndarray, kv: KVPlan) -> Plan:
+def make_plan(
+    graph: Graph, nodes: list[Node], tables: Tables, limits: Limits, inv_freq: np.ndarray, kv: KVPlan
+) -> Plan:
     """Memory and barriers for `nodes`; fills `tables`."""
     buffers = live_buffers(nodes, limits)
     size = place(list(buffers.values()))
-    waits = [s + 2 * p for s, p in zip(barriers(nodes, buffers, False), barriers(nodes, buffers, True), strict=True)]
+    waits = [
+        s + 2 * p
+        for s, p in zip(barriers(nodes, buffers, False), barriers(nodes, buffers, True), strict=True)
+    ]
     index = {key: i for i, key in enumerate(buffers)}
-    records = [(b.offset, b.tensor.width, b.tensor.act, DOMAINS.index(b.tensor.domain), b.is_private) for b in buffers.values()]
+    records = [
+        (b.offset, b.tensor.width, b.tensor.act, DOMAINS.index(b.tensor.domain), b.is_private)
+        for b in buffers.values()
+    ]
     ops = encode(nodes, index, tables, waits)
     v_dim = -(-graph.head_dim // 16) * 16
-    scratch = align(4 * max(_core.QUERY_MAX * (graph.head_dim + 2 * v_dim + 8), *(b.tensor.width for b in buffers.values())))
-    partial = 4 << 20
+    widest = max(b.tensor.width for b in buffers.values())
+    scratch = align(4 * max(_core.QUERY_MAX * (graph.head_dim + 2 * v_dim + 8), widest))
     scratch_at = align(size)
     partial_at = scratch_at + scratch * limits.n_threads
-    supply_at = partial_at + partial
+    supply_at = partial_at + PARTIAL_BYTES
     return Plan(
-        ops=ops, buffers=np.array(records, _core.BUFFER), matrices=np.array(tables.rows, _core.MATRIX),
-        vectors=np.array(tables.offsets, np.int64), inv_freq=np.ascontiguousarray(inv_freq, np.float64), kv=kv,
+        ops=ops,
+        buffers=np.array(records, _core.BUFFER),
+        matrices=np.array(tables.rows, _core.MATRIX),
+        vectors=np.array(tables.offsets, np.int64),
+        inv_freq=np.ascontiguousarray(inv_freq, np.float64),
+        kv=kv,
         head_op=next(i for i, n in enumerate(nodes) if n.domain == "head"),
-        n_threads=limits.n_threads, head_rows=limits.head_rows, private_rows=PRIVATE_ROWS,
-        scratch_offset=scratch_at, scratch_bytes=scratch, partial_offset=partial_at, partial_bytes=partial,
+        n_threads=limits.n_threads,
+        head_rows=limits.head_rows,
+        private_rows=PRIVATE_ROWS,
+        scratch_offset=scratch_at,
+        scratch_bytes=scratch,
+        partial_offset=partial_at,
+        partial_bytes=PARTIAL_BYTES,
         supply_offset=supply_at,
         workspace_bytes=supply_at + 2 * len(nodes) * limits.n_threads * _core.SUPPLY_BYTES,
         weight_bytes=sum(r[1] * -(-r[2] // tables.kernels.lanes) for r in tables.rows),
-        n_layers=graph.n_layers, n_heads=graph.n_heads, n_kv_heads=graph.n_kv_heads, head_dim=graph.head_dim,
-    )  # fmt: skip
+        n_layers=graph.n_layers,
+        n_heads=graph.n_heads,
+        n_kv_heads=graph.n_kv_heads,
+        head_dim=graph.head_dim,
+    )

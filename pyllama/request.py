@@ -81,6 +81,7 @@ class Request:
         self.n_prompt = len(ids)
         self.n_computed = 0  # tokens whose K and V are in the cache
         self.blocks: list[int] = []
+        self.slot = -1  # its row of the batch's block table while it runs
         self.end = self.n_prompt + max_tokens
         self.stop_ids = frozenset() if params.ignore_eos else stop_ids
         self.stops = params.stop_strings()
@@ -162,5 +163,9 @@ class Request:
             prefill_tps=self.n_prompt / prefill if prefill > 0 else 0.0,
             decode_tps=(n - 1) / decode if decode > 0 else 0.0,
         )
-        out = CompletionOutput(0, "".join(self.text), self.ids[self.n_prompt :], self.finish_reason, self.stop_reason)
-        return RequestOutput(self.id, self.prompt, self.ids[: self.n_prompt], [out], self.done.is_set(), timings)
+        out = CompletionOutput(
+            0, "".join(self.text), self.ids[self.n_prompt :], self.finish_reason, self.stop_reason
+        )
+        return RequestOutput(
+            self.id, self.prompt, self.ids[: self.n_prompt], [out], self.done.is_set(), timings
+        )

@@ -49,7 +49,8 @@ static inline vi vi_srl_(vi a, int n) { EACH a.v[i] = (int32_t)((uint32_t)a.v[i]
 #define vi_sll(a, n) vi_sll_(a, n)
 static inline vi vi_sll_(vi a, int n) { EACH a.v[i] = (int32_t)((uint32_t)a.v[i] << n); return a; }
 static inline vf vf_from_i(vi a) { vf r; EACH r.v[i] = (float)a.v[i]; return r; }
-static inline vi vi_from_f(vf a) { vi r; EACH r.v[i] = (int32_t)rintf(a.v[i]); return r; }  /* nearest even; |a| < 2^31 */
+/* nearest even; |a| < 2^31, or NaN, which is no error and gives what x86 gives */
+static inline vi vi_from_f(vf a) { vi r; EACH r.v[i] = a.v[i] == a.v[i] ? (int32_t)rintf(a.v[i]) : INT32_MIN; return r; }
 static inline vf vf_cast(vi a) { vf r; memcpy(&r, &a, sizeof r); return r; }
 static inline vi vi_cast(vf a) { vi r; memcpy(&r, &a, sizeof r); return r; }
 static inline void vi_store_i8(int8_t *p, vi a) { EACH p[i] = (int8_t)a.v[i]; }             /* |a| <= 127 */

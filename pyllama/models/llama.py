@@ -7,7 +7,17 @@ from types import SimpleNamespace
 
 from ..errors import UnsupportedModelError
 from ..program import (
-    Graph, Tensor, attend, embed, in_chunks, kv_append, rmsnorm, rope, sample, select_rows, swiglu,
+    Graph,
+    Tensor,
+    attend,
+    embed,
+    in_chunks,
+    kv_append,
+    rmsnorm,
+    rope,
+    sample,
+    select_rows,
+    swiglu,
 )  # fmt: skip
 from ..weights.binder import Binder, expect
 from ..weights.gguf import GGUFFile
@@ -63,6 +73,7 @@ class Llama:
 
 def read_config(file: GGUFFile) -> Config:
     """The dimensions from GGUF metadata and tensor shapes. Raises ModelLoadError."""
+
     def key(name: str) -> str:
         return f"llama.{name}"
 
@@ -81,7 +92,13 @@ def read_config(file: GGUFFile) -> Config:
         eps=file.get_float(key("attention.layer_norm_rms_epsilon"), 1e-5, min=0.0, max=1.0),
         rope_base=file.get_float(key("rope.freq_base"), 10000.0, min=1.0, max=1e12),
     )
-    expect(file, key("attention.head_count_kv"), f"a divisor of {n_heads}", config.n_kv_heads, n_heads % config.n_kv_heads == 0)
+    expect(
+        file,
+        key("attention.head_count_kv"),
+        f"a divisor of {n_heads}",
+        config.n_kv_heads,
+        n_heads % config.n_kv_heads == 0,
+    )
     expect(file, key("attention.key_length"), "an even number", head_dim, head_dim % 2 == 0)
     for name, value in (("attention.value_length", head_dim), ("rope.dimension_count", head_dim)):
         expect(file, key(name), value, file.get_int(key(name), value))

@@ -31,7 +31,9 @@ class Binder:
         expect(self.file, f"shape of {name}", list(shape), list(tensor.shape))
         if tensor.type not in self.kernels.formats:
             able = ", ".join(self.kernels.formats)
-            raise UnsupportedModelError(f"{self.file.path}: type of {name}: expected one of {able}, found {tensor.type}")
+            raise UnsupportedModelError(
+                f"{self.file.path}: type of {name}: expected one of {able}, found {tensor.type}"
+            )
         self.bound.add(name)
         return tensor.type
 
@@ -55,11 +57,20 @@ class Binder:
             return np.ones(n)
         self.vector(name, n)
         factors = np.frombuffer(self.file.read(name), "<f4").astype(np.float64)
-        expect(self.file, name, "positive numbers", "others", bool(np.all(factors > 0) and np.all(np.isfinite(factors))))
+        expect(
+            self.file,
+            name,
+            "positive numbers",
+            "others",
+            bool(np.all(factors > 0) and np.all(np.isfinite(factors))),
+        )
         return factors
 
     def finish(self) -> None:
         """Raises UnsupportedModelError if a tensor was left: ignoring it would change the model."""
         left = sorted(set(self.file.tensors) - self.bound)
         if left:
-            raise UnsupportedModelError(f"{self.file.path}: tensors: found {left[0]} ({len(left)} such), which this architecture does not use")
+            raise UnsupportedModelError(
+                f"{self.file.path}: tensors: expected none but those of the architecture, "
+                f"found {left[0]} ({len(left)} such)"
+            )
