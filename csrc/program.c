@@ -60,16 +60,18 @@ static void run_member(void *arg, int member)
 {
     struct pl_run run = *(const struct pl_run *)arg;
     const struct pl_program *const p = run.p;
-    for (int i = 0; i < p->n_ops; i++)  /* the other half, for the next run */
-        atomic_store_explicit(&p->supply[((p->parity ^ 1) * p->n_ops + i) * p->n_threads + member].taken, 0, memory_order_relaxed);
+    /* the other half, for the next run, which may have more members */
+    struct pl_supply *const other = p->supply + (p->parity ^ 1) * (unsigned)(p->n_ops * p->n_threads);
+    for (int i = member; i < p->n_ops * p->n_threads; i += run.n_members)
+        atomic_store_explicit(&other[i].taken, 0, memory_order_relaxed);
     run_ops(&run, 0, p->head_op, member);
     for (run.head_row = 0; run.head_row < run.b->m; run.head_row += p->head_rows) {
         const int left = run.b->m - run.head_row;
         run.rows[PL_HEAD] = left < p->head_rows ? left : p->head_rows;
         if (run.head_row > 0) {  /* the supply is spent: renew it between two barriers */
             pl_team_barrier(p->team);
-            for (int i = p->head_op; i < p->n_ops; i++)
-                atomic_store_explicit(&run.supply[i * p->n_threads + member].taken, 0, memory_order_relaxed);
+            for (int i = p->head_op * p->n_threads + member; i < p->n_ops * p->n_threads; i += run.n_members)
+                atomic_store_explicit(&run.supply[i].taken, 0, memory_order_relaxed);
             pl_team_barrier(p->team);
         }
         run_ops(&run, p->head_op, p->n_ops, member);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import queue
 import weakref
@@ -202,7 +203,10 @@ class LLM:
 
     def _ids(self, ids: Sequence[int]) -> list[int]:
         vocab = self._model.config.vocab_size
-        out = list(map(int, ids))
+        try:
+            out = list(map(operator.index, ids))
+        except TypeError:
+            raise TypeError(f"prompt: expected a text or token ids, found {ids!r:.80}") from None
         if not out:
             raise ValueError("prompt: expected at least one token, found none")
         if min(out) < 0 or max(out) >= vocab:

@@ -1,0 +1,103 @@
+"""What the commands share: messages, the loading of a model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyllama.errors import PyllamaError
+
+if TYPE_CHECKING:
+    from pyllama.llm import LLM
+
+Progress = Callable[[int, int], None]
+
+
+def fancy() -> bool:
+    """Whether stderr shows colour and moving things."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def complain(message: str) -> None:
+    """The error as one line on stderr."""
+    line = " ".join(message.split())
+    label = "pyllama: error:"
+    if fancy() and "NO_COLOR" not in os.environ:
+        label = click.style(label, fg="red", bold=True)
+    click.echo(f"{label} {line}", err=True)
+
+
+def note(message: str) -> None:
+    """A line on stderr."""
+    click.echo(f"pyllama: {message}", err=True)
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """The library's ValueError about an argument is the user's mistake: exit code 2."""
+    try:
+        yield
+    except PyllamaError:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, quiet: bool = False) -> Iterator[Progress | None]:
+    """A function that moves a bar on stderr, or None where nobody looks."""
+    if quiet or not fancy():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    # stdout is left alone: it may be a file while stderr is the terminal.
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    bar = Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def status(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A function that shows a text on stderr until the block ends. Print nothing meanwhile."""
+    if quiet or not fancy():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as shown:
+        yield lambda text: shown.update(Text(text))
+
+
+def open_llm(path: str, *, quiet: bool = False, **options: Any) -> LLM:
+    """LLM(path, **options) with a progress bar. Values out of range are usage errors."""
+    from pyllama.llm import LLM
+
+    with progress_bar(f"loading {os.path.basename(path)}", quiet) as progress, usage_errors():
+        return LLM(path, progress=progress, **options)
+
+
+def binary_size(n: int) -> str:
+    """Bytes as MiB or GiB, in llama-bench's way."""
+    return f"{n / 2**30:.2f} GiB" if n >= 1 << 30 else f"{n / 2**20:.2f} MiB"
+
+
+def count(n: int) -> str:
+    """Parameters as M or B, in llama-bench's way."""
+    return f"{n / 1e9:.2f} B" if n >= 10**9 else f"{n / 1e6:.2f} M"
+
+
+def printable(text: str) -> str:
+    """A file's text without what would command the terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]

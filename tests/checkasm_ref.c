@@ -1,0 +1,224 @@
+/* The equations, read as they stand: double, one loop, nothing shared with the kernels. */
+#include "checkasm.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- 16-bit floats: a value is sign mantissa 2^exponent; rounding looks for the nearest */
+
+static double ref_small_float(unsigned h, int mantissa_bits, int bias)
+{
+    const int e = (int)(h & 0x7fff) >> mantissa_bits, top = 0x7fff >> mantissa_bits;
+    const int m = (int)(h & ((1u << mantissa_bits) - 1));
+    double y = e ? ldexp(1 + ldexp(m, -mantissa_bits), e - bias)
+                 : ldexp(m, 1 - bias - mantissa_bits);
+    if (e == top)
+        y = m ? NAN : INFINITY;
+    return h & 0x8000 ? -y : y;
+}
+
+double ref_f16(uint16_t h) { return ref_small_float(h, 10, 15); }
+double ref_bf16(uint16_t h) { return ref_small_float(h, 7, 127); }
+
+/* the codes of one sign ascend with their values, so bisect, then compare the two neighbours */
+static uint16_t ref_nearest(float f, double (*value)(uint16_t), unsigned infinity)
+{
+    const unsigned sign = signbit(f) ? 0x8000 : 0;
+    const double a = fabs((double)f);
+    if (isnan(f))
+        return 0x7fff;
+    unsigned low = 0, high = infinity;
+    while (high - low > 1) {
+        const unsigned mid = (low + high) / 2;
+        *(value((uint16_t)mid) <= a ? &low : &high) = mid;
+    }
+    /* for rounding, infinity is where the next finite value would be */
+    const double below = value((uint16_t)low);
+    const double above = high < infinity ? value((uint16_t)high)
+                                         : 2 * below - value((uint16_t)(low - 1));
+    const double to_low = a - below, to_high = above - a;
+    const int down = to_low < to_high || (to_low == to_high && low % 2 == 0);
+    return (uint16_t)(sign | (down ? low : high));
+}
+
+uint16_t ref_to_f16(float f) { return ref_nearest(f, ref_f16, 0x7c00); }
+uint16_t ref_to_bf16(float f) { return ref_nearest(f, ref_bf16, 0x7f80); }
+
+/* ---- rows */
+
+/* y_i = x_i / sqrt(mean(x^2) + eps) w_i */
+void ref_rmsnorm(double *y, const float *x, const float *w, int n, double eps)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    for (int i = 0; i < n; i++)
+        y[i] = x[i] / sqrt(sum / n + eps) * w[i];
+}
+
+/* (x_i, x_(i+n/2)) as a complex number times cos + i sin */
+void ref_rope(double *y, const float *x, const float *cs, int n)
+{
+    const int h = n / 2;
+    for (int i = 0; i < h; i++) {
+        const double cosine = cs[i], sine = cs[h + i];
+        y[i] = x[i] * cosine - x[h + i] * sine;
+        y[h + i] = x[i] * sine + x[h + i] * cosine;
+    }
+}
+
+double ref_silu(double x) { return x / (1 + exp(-x)); }
+
+int ref_argmax(const float *x, int n)
+{
+    int best = -1;
+    for (int i = 0; i < n; i++)
+        if (!isnan(x[i]) && (best < 0 || x[i] > x[best]))
+            best = i;
+    return best < 0 ? 0 : best;
+}
+
+/* ---- matrix products */
+
+struct ref_dot ref_dot(const double *w, const double *mag, const double *x, int n, int step,
+                       int sums, int terms)
+{
+    struct ref_dot r = {0, 0, 0};
+    double partial = 0;
+    for (int i = 0; i < n; i++) {
+        r.y += w[i] * x[i];
+        r.total += mag[i] * fabs(x[i]);
+        if ((i + 1) % step == 0 || i + 1 == n)
+            partial += fabs(r.y);
+    }
+    r.tol = EPS * 1.001 * (sums * partial + terms * r.total);
+    return r;
+}
+
+static uint16_t u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+static void decode_f32(double *w, double *mag, const uint8_t *block)
+{
+    const uint32_t u = u16(block) | (uint32_t)u16(block + 2) << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    w[0] = f;
+    mag[0] = fabs(w[0]);
+}
+
+static void decode_bf16(double *w, double *mag, const uint8_t *block)
+{
+    w[0] = ref_bf16(u16(block));
+    mag[0] = fabs(w[0]);
+}
+
+/* w = d q: f16 d, int8 q[32] */
+static void decode_q8_0(double *w, double *mag, const uint8_t *block)
+{
+    for (int i = 0; i < 32; i++) {
+        const int q = block[2 + i] < 128 ? block[2 + i] : block[2 + i] - 256;
+        w[i] = ref_f16(u16(block)) * q;
+        mag[i] = fabs(w[i]);
+    }
+}
+
+/* w = d sc q - dmin mn in 8 groups of 32: f16 d, dmin; 6-bit sc, mn: those of groups 0..3 in the
+ * low 6 bits of bytes 0..3 and 4..7, those of 4..7 as nibbles of bytes 8..11 with their upper two
+ * bits on top of bytes 0..3 and 4..7; then 4 runs of 32 bytes, a group in the low nibbles and the
+ * next in the high ones */
+static void decode_q4_k(double *w, double *mag, const uint8_t *block)
+{
+    const double d = ref_f16(u16(block)), dmin = ref_f16(u16(block + 2));
+    const uint8_t *const s = block + 4, *const q = block + 16;
+    for (int group = 0; group < 8; group++) {
+        int sc = s[group % 4] % 64, mn = s[4 + group % 4] % 64;
+        if (group >= 4) {
+            sc = s[4 + group] % 16 + s[group - 4] / 64 * 16;
+            mn = s[4 + group] / 16 + s[group] / 64 * 16;
+        }
+        for (int i = 0; i < 32; i++) {
+            const int byte = q[group / 2 * 32 + i], nibble = group % 2 ? byte / 16 : byte % 16;
+            w[group * 32 + i] = d * sc * nibble - dmin * mn;
+            mag[group * 32 + i] = fabs(d * sc * nibble) + fabs(dmin * mn);
+        }
+    }
+}
+
+const struct ref_format *ref_format(const char *name)
+{
+    static const struct ref_format formats[] = {
+        {"F32", decode_f32, {-1}},
+        {"BF16", decode_bf16, {-1}},
+        {"Q8_0", decode_q8_0, {0, -1}},
+        {"Q4_K", decode_q4_k, {0, 2, -1}},
+    };
+    for (int i = 0; i < COUNT(formats); i++)
+        if (strcmp(formats[i].name, name) == 0)
+            return &formats[i];
+    return NULL;
+}
+
+/* ---- attention */
+
+/* |error| of e^s where s is off by `ds`, and how far below e^-87 counts as nothing */
+static double exp_tol(double e, double ds) { return e * (expm1(ds) + EXP_ERROR) + EXP_LOW; }
+
+/* s_j = q . k_j; m' = max(m, max s); l' = l e^(m-m') + sum e^(s_j-m'); o' likewise with v_j */
+void ref_attend(struct ref_attend *y, const double *q, const double *k, const double *v,
+                int head_dim, int visible)
+{
+    const int v_dim = pl_v_dim(head_dim);
+    double s[PL_KV_BLOCK], s_tol = 0, m = y->m;
+    for (int j = 0; j < visible; j++) {
+        double mag[REF_DIM_MAX];
+        for (int d = 0; d < head_dim; d++)
+            mag[d] = fabs(q[d]);
+        const struct ref_dot dot = ref_dot(q, mag, k + (size_t)j * head_dim, head_dim, 1, 1, 1);
+        s[j] = dot.y;
+        s_tol = fmax(s_tol, dot.tol + head_dim * DENORMAL);
+        m = fmax(m, dot.y);
+    }
+    /* a maximum is as far off as its worst candidate; then s - m is rounded */
+    const double c = exp(y->m - m), c_tol = visible ? exp_tol(c, s_tol + EPS * fabs(y->m - m)) : 0;
+    double l = y->l * c, l_tol = y->l * c_tol, o_mag[REF_DIM_MAX];
+    for (int d = 0; d < v_dim; d++) {
+        o_mag[d] = fabs(y->o[d]) * c;
+        y->o_tol[d] = fabs(y->o[d]) * c_tol;
+        y->o[d] *= c;
+    }
+    for (int j = 0; j < visible; j++) {
+        const double p = exp(s[j] - m), p_tol = exp_tol(p, 2 * s_tol + EPS * fabs(s[j] - m));
+        l += p;
+        l_tol += p_tol;
+        for (int d = 0; d < v_dim; d++) {
+            const double vd = v[(size_t)j * v_dim + d];
+            y->o[d] += p * vd;
+            o_mag[d] += p * fabs(vd);
+            y->o_tol[d] += p_tol * fabs(vd);
+        }
+    }
+    for (int d = 0; d < v_dim; d++)  /* each key adds one rounding, or two where fma is not fused */
+        y->o_tol[d] += visible ? (visible + 3) * EPS * o_mag[d] + (visible + 1) * DENORMAL : 0;
+    y->m = m;
+    y->m_tol = s_tol;
+    y->l = l;
+    /* 4 vectors, a tree over their lanes, l c, the sum */
+    y->l_tol = visible ? l_tol + 12 * EPS * l : 0;
+}
+
+/* m' = max(m, m2); l' = l e^(m-m') + l2 e^(m2-m'); o' likewise */
+void ref_attend_merge(struct ref_attend *y, const float *o2, double m2, double l2, int n)
+{
+    const double m = fmax(y->m, m2), c = exp(y->m - m), c2 = exp(m2 - m);
+    const double c_tol = exp_tol(c, EPS * fabs(y->m - m)), c2_tol = exp_tol(c2, EPS * fabs(m2 - m));
+    for (int i = 0; i < n; i++) {
+        const double a = y->o[i] * c, b = o2[i] * c2;
+        y->o_tol[i] = fabs(y->o[i]) * c_tol + fabs(o2[i]) * c2_tol + 3 * EPS * (fabs(a) + fabs(b)) +
+                      2 * DENORMAL;
+        y->o[i] = a + b;
+    }
+    y->l_tol = y->l * c_tol + l2 * c2_tol + 3 * EPS * (y->l * c + l2 * c2);
+    y->l = y->l * c + l2 * c2;
+    y->m = m;
+    y->m_tol = 0;
+}
