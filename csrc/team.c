@@ -1,30 +1,37 @@
 /* The thread team: one parallel region, parking, barriers, work supplies. The only OpenMP. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "pyllama.h"
 
-#include <pthread.h>
-#include <sched.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <time.h>
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
-/* Pauses before a waiting member gives the core away: a barrier inside a forward takes a fraction
- * of a microsecond, the gap between two forwards some tens of them. */
-enum { SPINS_BARRIER = 4000, SPINS_IDLE = 6000 };
+/* Pauses before a waiting member sleeps. A barrier inside a forward takes a fraction of a
+ * microsecond, unless another process has a member's core: then sleeping frees this core, and the
+ * system moves the member here. Between two forwards some tens of microseconds pass. */
+enum { SPINS_BARRIER = 1500, SPINS_IDLE = 4000 };
+
+/* A number that members wait on, and how many of them sleep. */
+struct word { _Alignas(64) _Atomic unsigned value; _Atomic int sleepers; };
 
 struct pl_team {
     int asked, size;
     void (*job)(void *, int);
     void *arg;
     int job_members;
-    _Alignas(64) _Atomic unsigned epoch;   /* one more for every job; ~0 ends the region */
-    _Alignas(64) _Atomic unsigned phase;   /* one more for every barrier passed */
-    _Alignas(64) _Atomic int arrived;
-    _Alignas(64) _Atomic int running;      /* members other than 0 still in the job */
-    _Atomic int parked;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    struct word epoch;     /* the job's number; ~0 ends the region */
+    struct word finished;  /* the last job that all other members have left */
+    struct word phase;     /* one more for every barrier passed */
+    _Alignas(64) _Atomic int arrived;  /* at the barrier */
+    _Alignas(64) _Atomic int running;  /* members other than 0 still in the job */
 };
 
 static inline void pause_cpu(void)
@@ -36,13 +43,37 @@ static inline void pause_cpu(void)
 #endif
 }
 
-/* A crowded machine must be slow, not stuck: after some spins every further one yields. */
-static inline void wait_a_bit(int *spins, int limit)
+/* Sleeps while the word is `value`, or less long. */
+static void sleep_on(struct word *word, unsigned value)
 {
-    if (++*spins < limit)
+#if defined(__linux__)
+    syscall(SYS_futex, &word->value, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+#else
+    (void)word, (void)value;
+    nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+#endif
+}
+
+static void wait_while(struct word *word, unsigned value, int spins)
+{
+    for (; spins > 0; spins--) {
+        if (atomic_load_explicit(&word->value, memory_order_acquire) != value)
+            return;
         pause_cpu();
-    else
-        sched_yield();
+    }
+    atomic_fetch_add(&word->sleepers, 1);
+    while (atomic_load(&word->value) == value)
+        sleep_on(word, value);
+    atomic_fetch_sub(&word->sleepers, 1);
+}
+
+static void publish(struct word *word, unsigned value)
+{
+    atomic_store(&word->value, value);
+#if defined(__linux__)
+    if (atomic_load(&word->sleepers) > 0)
+        syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+#endif
 }
 
 struct pl_team *pl_team_new(int n_threads)
@@ -51,66 +82,33 @@ struct pl_team *pl_team_new(int n_threads)
     if (!team)
         return NULL;
     *team = (struct pl_team){.asked = n_threads, .size = 1};
-    pthread_mutex_init(&team->mutex, NULL);
-    pthread_cond_init(&team->wake, NULL);
     return team;
 }
 
-void pl_team_free(struct pl_team *team)
-{
-    if (!team)
-        return;
-    pthread_cond_destroy(&team->wake);
-    pthread_mutex_destroy(&team->mutex);
-    free(team);
-}
+void pl_team_free(struct pl_team *team) { free(team); }
 
 int pl_team_size(const struct pl_team *team) { return team->size; }
-
-static void start(struct pl_team *team, unsigned epoch)
-{
-    atomic_store(&team->epoch, epoch);
-    if (atomic_load(&team->parked) > 0) {
-        pthread_mutex_lock(&team->mutex);
-        pthread_cond_broadcast(&team->wake);
-        pthread_mutex_unlock(&team->mutex);
-    }
-}
-
-static unsigned wait_for_epoch(struct pl_team *team, unsigned seen)
-{
-    for (int spins = 0; spins < SPINS_IDLE; spins++) {
-        const unsigned epoch = atomic_load_explicit(&team->epoch, memory_order_acquire);
-        if (epoch != seen)
-            return epoch;
-        pause_cpu();
-    }
-    pthread_mutex_lock(&team->mutex);
-    atomic_fetch_add(&team->parked, 1);
-    while (atomic_load(&team->epoch) == seen)
-        pthread_cond_wait(&team->wake, &team->mutex);
-    atomic_fetch_sub(&team->parked, 1);
-    pthread_mutex_unlock(&team->mutex);
-    return atomic_load(&team->epoch);
-}
 
 #if defined(_OPENMP)
 static void worker(struct pl_team *team, int member)
 {
     for (unsigned seen = 0;;) {
-        seen = wait_for_epoch(team, seen);
+        wait_while(&team->epoch, seen, SPINS_IDLE);
+        seen = atomic_load(&team->epoch.value);
         if (seen == ~0u)
             return;
         if (member < team->job_members)
             team->job(team->arg, member);
-        atomic_fetch_sub_explicit(&team->running, 1, memory_order_release);
+        if (atomic_fetch_sub(&team->running, 1) == 1)
+            publish(&team->finished, seen);
     }
 }
 #endif
 
 void pl_team_enter(struct pl_team *team, void (*main)(void *arg), void *arg)
 {
-    atomic_store(&team->epoch, 0);
+    atomic_store(&team->epoch.value, 0);
+    atomic_store(&team->finished.value, 0);
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(team->asked)
     {
@@ -118,13 +116,12 @@ void pl_team_enter(struct pl_team *team, void (*main)(void *arg), void *arg)
         if (member == 0) {
             team->size = omp_get_num_threads();
             main(arg);
-            start(team, ~0u);
+            publish(&team->epoch, ~0u);
         } else {
             worker(team, member);
         }
     }
 #else
-    (void)wait_for_epoch;
     main(arg);
 #endif
     team->size = 1;
@@ -142,25 +139,23 @@ void pl_team_do(struct pl_team *team, int n, void (*job)(void *arg, int member),
         return;
     }
     atomic_store(&team->running, team->size - 1);
-    unsigned epoch = atomic_load(&team->epoch) + 1;
-    start(team, epoch == ~0u ? 1 : epoch);
+    const unsigned last = atomic_load(&team->epoch.value), epoch = last + 1 == ~0u ? 1 : last + 1;
+    publish(&team->epoch, epoch);
     job(arg, 0);
-    for (int spins = 0; atomic_load_explicit(&team->running, memory_order_acquire) > 0;)
-        wait_a_bit(&spins, SPINS_BARRIER);
+    wait_while(&team->finished, last, SPINS_BARRIER);
 }
 
 void pl_team_barrier(struct pl_team *team)
 {
     if (team->job_members <= 1)
         return;
-    const unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    const unsigned phase = atomic_load_explicit(&team->phase.value, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == team->job_members - 1) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
+        publish(&team->phase, phase + 1);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase;)
-        wait_a_bit(&spins, SPINS_BARRIER);
+    wait_while(&team->phase, phase, SPINS_BARRIER);
 }
 
 int pl_take(struct pl_supply *supply, int member, int n_members, int n_units)

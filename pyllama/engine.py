@@ -31,6 +31,8 @@ class Engine:
         self, model: Model, file: GGUFFile, progress: Callable[[int, int], None] | None = None
     ) -> None:
         self.model = model
+        self.closing = False
+        self.ready = threading.Event()
         self._reset()
 
         def report(done: int, total: int) -> None:
@@ -39,15 +41,15 @@ class Engine:
             if progress is not None:
                 progress(done, total)
 
-        self._start(lambda team: model.load(file, team, report))
+        thread = self._start(lambda team: model.load(file, team, report))
         try:
             self.ready.wait()
         except BaseException:
             self.closing = True
-            self.thread.join()
+            thread.join()
             raise
         if self.failure is not None:
-            self.thread.join()
+            thread.join()
             raise self.failure
         _engines.add(self)
 
@@ -63,12 +65,13 @@ class Engine:
         self.failure: BaseException | None = None
         self.ready = threading.Event()
 
-    def _start(self, prepare: Callable[[_core.Team], None]) -> None:
+    def _start(self, prepare: Callable[[_core.Team], None]) -> threading.Thread:
         self.team = _core.Team(self.model.limits.n_threads)
         self.thread = threading.Thread(
             target=self.team.enter, args=(lambda: self._main(prepare),), name="pyllama", daemon=True
         )
         self.thread.start()
+        return self.thread
 
     # ---- callers ----
 
@@ -104,8 +107,9 @@ class Engine:
             if self.thread is None:
                 self.model.close()
                 return
-        if threading.current_thread() is not self.thread:
-            self.thread.join()
+            thread = self.thread
+        if threading.current_thread() is not thread:
+            thread.join()
 
     def after_fork(self) -> None:
         """In the child: the parent's threads are gone, its requests are not ours."""

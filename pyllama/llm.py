@@ -250,7 +250,7 @@ def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt or several: a text, ids, or a sequence of either."""
     if isinstance(prompts, str):
         return [prompts]
-    many = list(prompts)
+    many: list[Any] = list(prompts)
     if many and all(isinstance(p, (int, np.integer)) and not isinstance(p, bool) for p in many):
         return [many]
     if bad := [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import logging
@@ -101,9 +102,7 @@ class Model:
                 f"{self.path}: memory: needs {fixed} bytes for weights and workspace and {max(n, 1) * block} "
                 f"for the KV cache, {left} are available"
             )
-        self.kv_plan = KVPlan(
-            *(getattr(self.kv_plan, f) for f in ("n_layers", "n_kv_heads", "head_dim", "dtype")), n
-        )
+        self.kv_plan = dataclasses.replace(self.kv_plan, n_blocks=n)
         self.plan.kv = self.kv_plan
 
     def load(

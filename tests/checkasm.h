@@ -32,7 +32,7 @@ void bench(const struct pl_kernels *kn, const char *op);
 __attribute__((format(printf, 1, 2))) void begin(const char *shape, ...);
 __attribute__((format(printf, 1, 2))) void fail(const char *what, ...);
 void end(void);
-/* y[i] within tol of want; both NaN is equal; past the range of f32 anything goes */
+/* y[i] within tol of want, infinities and NaN exactly; what may overflow is not looked at */
 void expect(const char *what, int i, float y, double want, double tol);
 /* the same bits; NaNs are equal, whatever their payload */
 void expect_bits(const char *what, const float *a, const float *b, int n);

@@ -43,6 +43,7 @@ class Shape:
     n_ctx: int = 512
     rope_base: float = 10000.0
     eps: float = 1e-5
+    sharpness: float = 1.0  # of attention: what the queries are multiplied by
     seed: int = 1
 
 
@@ -119,7 +120,8 @@ def write_model(path: str | os.PathLike[str], s: Shape) -> str:
         tensors.append((name, [cols, rows], TYPES[s.format], random_matrix(rng, s.format, rows, cols, std)))
 
     def norm(name: str) -> None:
-        tensors.append((name, [s.dim], TYPES["F32"], (1 + 0.1 * rng.standard_normal(s.dim)).astype("<f4").tobytes()))
+        w = 1 + 0.1 * rng.standard_normal(s.dim)
+        tensors.append((name, [s.dim], TYPES["F32"], w.astype("<f4").tobytes()))
 
     matrix("token_embd.weight", s.vocab_size, s.dim, s.dim**-0.5 if s.tied else 1.0)
     for i in range(s.n_layers):
@@ -134,7 +136,8 @@ def write_model(path: str | os.PathLike[str], s: Shape) -> str:
             ("ffn_up", s.hidden_dim, s.dim),
             ("ffn_down", s.dim, s.hidden_dim),
         ):
-            matrix(f"blk.{i}.{name}.weight", rows, cols, cols**-0.5)
+            scale = s.sharpness if name == "attn_q" else 1.0
+            matrix(f"blk.{i}.{name}.weight", rows, cols, scale * cols**-0.5)
     norm("output_norm.weight")
     if not s.tied:
         matrix("output.weight", s.vocab_size, s.dim, s.dim**-0.5)
@@ -205,11 +208,17 @@ def on_team(n_threads: int, work: Callable[[_core.Team], T]) -> T:
 def make_model(
     path: str, *, rules: Iterable[Rule] = RULES, n_threads: int = 1, every_member: bool = True, **options: Any
 ) -> tuple[Model, GGUFFile]:
-    """A Model fused by `rules` alone, and its open file. every_member: no member idles, however small the model."""
+    """A Model fused by `rules` alone, and its open file. every_member: none idles if the model is small."""
     chosen = tuple(rules)
-    named: dict[str, Any] = dict(
-        n_ctx=None, compute="auto", kv_dtype=None, kv_bytes=None, prefill_chunk=64, max_batch=8, use_hugepages=False
-    )
+    named: dict[str, Any] = {
+        "n_ctx": None,
+        "compute": "auto",
+        "kv_dtype": None,
+        "kv_bytes": None,
+        "prefill_chunk": 64,
+        "max_batch": 8,
+        "use_hugepages": False,
+    }
     file = GGUFFile(path)
     was = pyllama.model.fuse
     pyllama.model.fuse = lambda nodes: fuse(nodes, chosen)

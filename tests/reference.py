@@ -137,7 +137,11 @@ class Interpreter:
 
 
 def run_reference(
-    graph_nodes: Iterable[Node], graph: Graph, weights: dict[str, Array], inv_freq: Array, token_ids: Sequence[int]
+    graph_nodes: Iterable[Node],
+    graph: Graph,
+    weights: dict[str, Array],
+    inv_freq: Array,
+    token_ids: Sequence[int],
 ) -> Array:
     """Logits [n, vocab] in float64 of one sequence from position 0."""
     return Interpreter(graph, weights, inv_freq, token_ids).run(graph_nodes)

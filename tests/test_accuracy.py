@@ -26,8 +26,8 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference dat
 
 # Mean KL of the default path, in nats: activations are rounded to the weights' kind, KV to f16.
 MOST_KL = {"F32": 1e-7, "BF16": 5.5e-6, "Q8_0": 6e-5, "Q4_K": 5e-4}
-SMALL = dict(dim=256, hidden_dim=512, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=512)
-MOST_KL_SMALL = {"F32": 1e-7, "BF16": 1e-5, "Q8_0": 1e-4, "Q4_K": 1e-3}
+SMALL = {"dim": 256, "hidden_dim": 512, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 512}
+MOST_KL_SMALL = {"F32": 2e-8, "BF16": 6e-6, "Q8_0": 7.5e-5, "Q4_K": 8e-5}  # a third more than measured
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,12 @@ def test_kv_dtype_is_worth_its_memory(files: ModelFiles) -> None:
 
 
 def test_far_positions(files: ModelFiles) -> None:
-    """RoPE angles and key chunks far from the start."""
-    path, ids = files(dim=32, hidden_dim=32, n_layers=1, n_heads=2, n_kv_heads=1, n_ctx=4096), random_ids(2100)
+    """RoPE angles and key chunks far from the start, seen by an attention that tells keys apart."""
+    small = {"dim": 32, "hidden_dim": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1}
+    path = files(**small, n_ctx=4096, sharpness=8.0)
+    ids = random_ids(2100)
     with LLM(path, use_hugepages=False, compute="f32") as llm:
-        assert worst(exact(path, ids), llm.logits(ids)) <= 1e-4
+        assert worst(exact(path, ids), llm.logits(ids)) <= 1e-5  # float32 angles: 5e-5
 
 
 @functools.cache

@@ -17,21 +17,22 @@ from reference import record, run_reference
 from pyllama import _core
 from pyllama.fusion import RULES, Rule, fuse
 from pyllama.model import Model
-from pyllama.plan import HEAD_ROWS, PRIVATE_ROWS
-from pyllama.program import Graph, Node, Tensor, Weight, matmul
+from pyllama.plan import HEAD_ROWS, PRIVATE_ROWS, Limits, barriers, live_buffers, place
+from pyllama.program import Graph, Node, Tensor, Weight, attend, kv_append, matmul, rope
 from pyllama.weights.gguf import GGUFFile
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gqa": {},
-    "mha": dict(n_kv_heads=4, hidden_dim=96, format="Q8_0"),
-    "group of 3": dict(n_heads=6, dim=96, hidden_dim=128, tied=True),
-    "group of 16": dict(n_heads=16, n_kv_heads=1, head_dim=8),
-    "group of 13": dict(n_heads=26, n_kv_heads=2, head_dim=4, n_layers=1),
-    "head_dim 6": dict(head_dim=6, vocab_size=263),
-    "head_dim 80": dict(head_dim=80, tied=True, format="BF16", hidden_dim=171),
-    "odd": dict(dim=51, head_dim=14, hidden_dim=77, vocab_size=259, format="BF16"),
-    "one layer": dict(n_layers=1, vocab_size=320),
-    "Q4_K": dict(dim=256, hidden_dim=256, format="Q4_K"),
+    "mha": {"n_kv_heads": 4, "hidden_dim": 96, "format": "Q8_0"},
+    "group of 3": {"n_heads": 6, "dim": 96, "hidden_dim": 128, "tied": True},
+    "group of 16": {"n_heads": 16, "n_kv_heads": 1, "head_dim": 8},
+    "group of 13": {"n_heads": 26, "n_kv_heads": 2, "head_dim": 4, "n_layers": 1},
+    "group of 26": {"n_heads": 26, "n_kv_heads": 1, "head_dim": 4, "n_layers": 1},
+    "head_dim 6": {"head_dim": 6, "vocab_size": 263},
+    "head_dim 80": {"head_dim": 80, "tied": True, "format": "BF16", "hidden_dim": 171},
+    "odd": {"dim": 51, "head_dim": 14, "hidden_dim": 77, "vocab_size": 259, "format": "BF16"},
+    "one layer": {"n_layers": 1, "vocab_size": 320, "eps": 0.1, "rope_base": 1e6},
+    "Q4_K": {"dim": 256, "hidden_dim": 256, "format": "Q4_K"},
 }
 BY_NAME = {rule.__name__: (rule,) for rule in RULES} | {"all": RULES}
 EVERY_SET = [c for n in range(len(RULES) + 1) for c in itertools.combinations(RULES, n)]
@@ -164,9 +165,15 @@ def test_at_most_three_matmuls_are_joined() -> None:
 
 
 def plan_of(path: str, rules: Sequence[Rule] = RULES, **options: Any) -> Model:
-    model, file = make_model(path, rules=rules, **({"n_threads": 3, "prefill_chunk": 8, "max_batch": 4} | options))
+    small = {"n_threads": 3, "prefill_chunk": 8, "max_batch": 4}
+    model, file = make_model(path, rules=rules, **(small | options))
     file.close()
     return model
+
+
+def row_bytes(b: np.void) -> int:
+    """Bytes per row of a buffer."""
+    return int(4 * b["width"]) if b["act"] < 0 else _core.act_bytes(b["act"], b["width"])
 
 
 def extents(model: Model) -> dict[int, tuple[int, int]]:
@@ -176,8 +183,7 @@ def extents(model: Model) -> dict[int, tuple[int, int]]:
         rows = (model.limits.max_rows, model.limits.max_outputs, model.limits.head_rows)[b["domain"]]
         if b["is_private"]:
             rows = max(rows, PRIVATE_ROWS * model.limits.n_threads)
-        row_bytes = 4 * b["width"] if b["act"] < 0 else _core.act_bytes(b["act"], b["width"])
-        found[i] = (int(b["offset"]), int(b["offset"]) + rows * row_bytes)
+        found[i] = (int(b["offset"]), int(b["offset"]) + rows * row_bytes(b))
     return found
 
 
@@ -260,18 +266,18 @@ class Memory:
     def empty(self) -> np.ndarray:
         return np.zeros(self.size, bool)
 
-    def all_rows(self, mask: np.ndarray, buffer: int, member: int) -> None:
+    def rows(self, mask: np.ndarray, buffer: int, rows: range, member: int) -> None:
+        """Rows; of activations, which lie interleaved in tiles, stand-ins of the same size."""
         b = self.plan.buffers[buffer]
-        row = 4 * b["width"] if b["act"] < 0 else _core.act_bytes(b["act"], b["width"])
-        begin = b["offset"] + (member * PRIVATE_ROWS * row if self.s.private and b["is_private"] else 0)
-        mask[begin : begin + self.s.rows(b["domain"]) * row] = True
+        size = row_bytes(b)
+        begin = b["offset"] + (member * PRIVATE_ROWS * size if self.s.private and b["is_private"] else 0)
+        mask[begin + rows.start * size : begin + rows.stop * size] = True
+
+    def all_rows(self, mask: np.ndarray, buffer: int, member: int) -> None:
+        self.rows(mask, buffer, range(self.s.rows(self.plan.buffers[buffer]["domain"])), member)
 
     def row(self, mask: np.ndarray, buffer: int, row: int, member: int) -> None:
-        """A row; of activations, whose rows lie interleaved in tiles, a stand-in of the same size."""
-        b = self.plan.buffers[buffer]
-        size = 4 * b["width"] if b["act"] < 0 else _core.act_bytes(b["act"], b["width"])
-        begin = b["offset"] + row * size + (member * PRIVATE_ROWS * size if self.s.private and b["is_private"] else 0)
-        mask[begin : begin + size] = True
+        self.rows(mask, buffer, range(row, row + 1), member)
 
     def heads(self, mask: np.ndarray, buffer: int, unit: int) -> None:
         """The heads of a kv head's group in a row."""
@@ -358,6 +364,35 @@ def test_every_barrier_is_needed(files: ModelFiles, n: int, outputs: list[int]) 
     waits = [bool(op["barrier"] & bit) for op in s.model.plan.ops]
     for i in [i for i, wait in enumerate(waits) if wait]:
         assert list(races(s, [wait and j != i for j, wait in enumerate(waits)])), s.model.nodes[i].describe()
+
+
+def waits_of(graph: Graph) -> dict[str, list[bool]]:
+    """By kind of node: must it wait, under the split and the private schedule?"""
+    buffers = live_buffers(graph.nodes, Limits(8, 4, 3))
+    place(list(buffers.values()))
+    schedules = [barriers(graph.nodes, buffers, private) for private in (False, True)]
+    return {node.kind: list(pair) for node, *pair in zip(graph.nodes, *schedules, strict=True)}
+
+
+def test_the_cache_is_memory_too() -> None:
+    """Nothing but the cache joins these two, or the two of the next step."""
+    graph, x, w = small_graph()
+    q, k, v = matmul(x, w[0]), matmul(x, w[1]), matmul(x, w[2])
+    kv_append(k, v, 0)
+    attend(q, 1.0, 0)
+    assert waits_of(graph)["ATTEND"] == [True, True]
+    kv_append(k, v, 0)
+    assert waits_of(graph)["KV_APPEND"] == [True, True]
+
+
+def test_shares_of_rows_and_of_heads_differ() -> None:
+    graph, x, _ = small_graph()
+    graph.rope_table = graph.add("ROPE_TABLE", [], 8, "tokens")
+    k = rope(x + x)
+    kv_append(k, k, 0)
+    waits = waits_of(graph)
+    assert waits["ADD"] == [False, False]  # a member adds the rows that it has made itself
+    assert waits["ROPE"] == [True, True] and waits["KV_APPEND"] == [False, False]
 
 
 def test_level_of_the_environment(files: ModelFiles) -> None:

@@ -1,8 +1,10 @@
 """The command line: `pyllama <command>`.
 
-    run           continue a prompt               common    messages, loading, what exits with 2
-    bench         speed: llama-bench's tables       measure, rows    its clock and its formats
-    inspect_file  what a file holds and needs       facts   of a GGUF file
+    run           continue a prompt               common    messages, loading a model
+    bench         llama-bench's tables            options   of several commands
+      measure     its clock                       facts     about a GGUF file
+      rows        its formats
+    inspect_file  what a file holds and needs
     tinymodel     write a random model to play with
 
 A command is a module with a click command named `command` that returns an exit code or None.
@@ -13,6 +15,7 @@ reads stdout any more.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -52,6 +55,10 @@ def commands() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, by default sys.argv's; returns the exit code."""
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # to the end of the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model may say what the locale cannot
     try:
         code = _invoke(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()

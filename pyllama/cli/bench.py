@@ -127,14 +127,13 @@ def batch_rows(setup: Setup, tests: Sequence[BatchTest], plan: Plan) -> Iterator
 def make_setups(options: dict[str, Any]) -> list[Setup]:
     """One per model, chunk, cache type and number of threads."""
     return [
-        Setup(model, chunk, kv, threads, options["compute"], not options["no_hugepages"])
+        Setup(model, chunk, kv, threads or None, options["compute"], not options["no_hugepages"])
         for model, chunk, kv, threads in itertools.product(
             options["model"],
             flatten(options["ubatch"], [512]),
             [kv for part in options["cache_type"] for kv in part] or [None],
             flatten(options["threads"], [0]),
         )
-        for threads in [threads or None]
     ]
 
 
@@ -146,7 +145,7 @@ def make_tests(options: dict[str, Any]) -> list[Test]:
     for depth in flatten(options["depth"], [0]):
         tests += [Test(n, 0, depth) for n in flatten(options["n_prompt"], [512]) if n]
         tests += [Test(0, n, depth) for n in flatten(options["n_gen"], [128]) if n]
-        tests += [Test(*pair, depth) for pair in options["pg"]]
+        tests += [Test(p, n, depth) for p, n in options["pg"]]
     if not tests:
         raise click.UsageError("expected a test, found -p 0 -n 0", click.get_current_context())
     return tests
@@ -156,8 +155,8 @@ def make_batch_tests(options: dict[str, Any]) -> list[BatchTest]:
     """All combinations, in llama-batched-bench's order."""
     from .measure import BatchTest
 
-    lists = (("npp", 512), ("ntg", 128), ("npl", 1))
-    return list(itertools.starmap(BatchTest, itertools.product(*(flatten(options[n], [d]) for n, d in lists))))
+    lists = [flatten(options[name], [default]) for name, default in (("npp", 512), ("ntg", 128), ("npl", 1))]
+    return list(itertools.starmap(BatchTest, itertools.product(*lists)))
 
 
 OPTIONS = (

@@ -73,11 +73,15 @@ def status(quiet: bool = False) -> Iterator[Callable[[str], None]]:
     if quiet or not fancy():
         yield lambda text: None
         return
-    from rich.console import Console
-    from rich.text import Text
 
-    with Console(stderr=True).status("") as shown:
-        yield lambda text: shown.update(Text(text))
+    def show(text: str) -> None:  # nothing that moves: it would take time from what is measured
+        sys.stderr.write(f"\r\x1b[2K{text}")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        show("")
 
 
 def open_llm(path: str, *, quiet: bool = False, **options: Any) -> LLM:

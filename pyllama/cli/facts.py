@@ -24,6 +24,8 @@ class Facts:
     def model_type(self) -> str:
         """Architecture, size and main type, such as `llama 1.1B Q4_K`."""
         n = self.n_params
+        if not n:
+            return self.architecture
         unit, letter = next(((u, c) for u, c in ((10**9, "B"), (10**6, "M")) if n >= u), (1000, "K"))
         size = f"{n / unit:.1f}" if n < 10 * unit else f"{n / unit:.0f}"
         return " ".join((self.architecture, size + letter, *list(self.types)[:1]))

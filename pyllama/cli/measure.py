@@ -132,8 +132,9 @@ def time_test(llm: LLM, test: Test) -> float:
     """Seconds of `test`: from submission, or from the end of what is read before, to the end."""
     sizes = [n for n in (test.before, test.n_prompt) if n]
     probe = Probe([random_ids(llm, n, seed) for seed, n in enumerate(sizes)], test.n_gen)
+    begin = time.perf_counter()
     llm._run([probe])
-    return probe.marks[-1] - (probe.marks[0] if test.before else probe.submitted)
+    return probe.marks[-1] - (probe.marks[0] if test.before else begin)
 
 
 def time_batch(llm: LLM, test: BatchTest) -> tuple[float, float]:
@@ -141,6 +142,7 @@ def time_batch(llm: LLM, test: BatchTest) -> tuple[float, float]:
     batch: list[BatchProbe] = []
     for seed in range(test.pl):
         batch.append(BatchProbe(random_ids(llm, test.pp, seed), test.tg, batch))
+    begin = time.perf_counter()
     llm._run(list(batch))
     read = max(probe.first for probe in batch)
-    return read - min(probe.submitted for probe in batch), max(probe.last for probe in batch) - read
+    return read - begin, max(probe.last for probe in batch) - read

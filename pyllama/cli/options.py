@@ -25,20 +25,18 @@ def with_options(options: Sequence[Option]) -> Callable[[Command], Command]:
     return add
 
 
-def number(short: str, long: str, name: str, default: int, text: str, least: int | None = None) -> Option:
-    """An integer >= `least`, the default if not given."""
+def number(*names: str, default: int, text: str, least: int | None = None) -> Option:
+    """An integer >= `least`, or >= the default."""
     kind = click.IntRange(min=default if least is None else least)
-    return click.option(
-        short, long, name, type=kind, default=default, show_default=True, metavar="N", help=text
-    )
+    return click.option(*names, type=kind, default=default, show_default=True, metavar="N", help=text)
 
 
-def real(long: str, name: str, default: float, text: str) -> Option:
+def real(*names: str, default: float, text: str) -> Option:
     """A number; its range is checked by the library."""
-    return click.option(long, name, type=float, default=default, show_default=True, metavar="X", help=text)
+    return click.option(*names, type=float, default=default, show_default=True, metavar="X", help=text)
 
 
-class Integers(click.ParamType):
+class Integers(click.ParamType):  # type: ignore[type-arg]
     """A comma list of integers and ranges: 1,2,4 or 1-8 or 0-64+16 or 1-32*2, as in llama-bench."""
 
     name = "list"
@@ -57,7 +55,8 @@ class Integers(click.ParamType):
             match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9})(?:([+*])(\d{1,9}))?)?", part.strip())
             numbers = _range(*match.groups()) if match else []
             if not numbers or min(numbers) < self.least:
-                self.fail(f"expected numbers >= {self.least} such as 1,2,4 or 1-8*2, found {part!r}", param, ctx)
+                what = f"expected numbers >= {self.least} such as 1,2,4 or 1-8*2, found {part!r}"
+                self.fail(what, param, ctx)
             found += numbers
         return tuple(found)
 
@@ -75,7 +74,7 @@ def _range(first: str, last: str | None, op: str | None, by: str | None) -> list
     return found
 
 
-class Pair(click.ParamType):
+class Pair(click.ParamType):  # type: ignore[type-arg]
     """Two numbers, as in -pg 512,128."""
 
     name = "pair"
@@ -92,7 +91,7 @@ class Pair(click.ParamType):
         return int(match[1]), int(match[2])
 
 
-class Words(click.ParamType):
+class Words(click.ParamType):  # type: ignore[type-arg]
     """A comma list of words out of `known`."""
 
     name = "list"

@@ -126,7 +126,8 @@ class Csv(Writer):
 
     def line(self, row: Row) -> None:
         """The values."""
-        self.out.writerow([row[name] for name in self.names])
+        values = (row[name] for name in self.names)
+        self.out.writerow([int(v) if isinstance(v, bool) else v for v in values])
 
 
 class Markdown(Writer):
@@ -200,7 +201,7 @@ def common_fields(llm: LLM, facts: Facts, compute: str, hugepages: bool) -> Row:
         "type_k": cache_type,
         "type_v": cache_type,
         "n_gpu_layers": 0,
-        "flash_attn": 1,
+        "flash_attn": True,
         "isa": llm.isa,
         "compute": compute,
         "hugepages": hugepages,

@@ -74,7 +74,7 @@ def copy(stream: Stream, write: bool) -> bool:
     return False
 
 
-def report(llm: LLM, stream: Stream, load_s: float, interrupted: bool, seed: int | None) -> dict[str, Any]:
+def report(llm: LLM, stream: Stream, load_s: float, seed: int | None) -> dict[str, Any]:
     """The result as what `-o json` prints."""
     result = stream.output
     out, timings = result.outputs[0], dataclasses.asdict(result.timings)
@@ -85,7 +85,7 @@ def report(llm: LLM, stream: Stream, load_s: float, interrupted: bool, seed: int
         "text": out.text,
         "prompt_token_ids": result.prompt_token_ids,
         "token_ids": out.token_ids,
-        "finish_reason": "cancelled" if interrupted else out.finish_reason,
+        "finish_reason": out.finish_reason or "cancelled",
         "stop_reason": out.stop_reason,
         "seed": seed,
         "timings": {
@@ -123,20 +123,26 @@ OPTIONS = (
         help="Read the prompt from a file, - for stdin; one newline at its end is dropped.",
     ),
     number(
-        "-n", "--n-predict", "max_tokens", -1, "Tokens to generate; -1: to an end token or a full context."
+        "-n",
+        "--n-predict",
+        "max_tokens",
+        default=-1,
+        text="Tokens to generate; -1: to an end token or a full context.",
     ),
-    number("-c", "--ctx-size", "n_ctx", 0, "Tokens of prompt and text together; 0: the model's own."),
+    number(
+        "-c", "--ctx-size", "n_ctx", default=0, text="Tokens of prompt and text together; 0: the model's own."
+    ),
     threads_option,
-    real("--temp", "temperature", 1.0, "Temperature; 0 takes the most probable token."),
-    click.option("--top-k", type=int, default=0, show_default=True, help="Keep the k most probable; 0: all."),
-    real("--top-p", "top_p", 1.0, "Keep the most probable that add up to p."),
-    real("--min-p", "min_p", 0.0, "Drop what is less probable than p times the best."),
-    number("-s", "--seed", "seed", -1, "Same seed, same text; -1 draws one."),
+    real("--temp", "temperature", default=1.0, text="Temperature; 0 takes the most probable token."),
+    number("--top-k", default=0, text="Keep the k most probable; 0: all."),
+    real("--top-p", default=1.0, text="Keep the most probable that add up to p."),
+    real("--min-p", default=0.0, text="Drop what is less probable than p times the best."),
+    number("-s", "--seed", default=-1, text="Same seed, same text; -1 draws one."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
     click.option("--ignore-eos", is_flag=True, help="Go on after end tokens."),
     compute_option,
     cache_type_option,
-    number("-ub", "--ubatch-size", "prefill_chunk", 512, "Prompt tokens per forward.", least=1),
+    number("-ub", "--ubatch-size", "prefill_chunk", default=512, text="Prompt tokens per forward.", least=1),
     hugepages_option,
     click.option(
         "-o",
@@ -174,7 +180,7 @@ def command(
         finally:
             if output == "text":
                 click.echo()
-        result = report(llm, stream, load_s, interrupted, params.seed)
+        result = report(llm, stream, load_s, params.seed)
     if output == "json":
         click.echo(json.dumps(result, ensure_ascii=False))
     if not quiet:

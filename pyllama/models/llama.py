@@ -102,10 +102,14 @@ def read_config(file: GGUFFile) -> Config:
     expect(file, key("attention.key_length"), "an even number", head_dim, head_dim % 2 == 0)
     for name, value in (("attention.value_length", head_dim), ("rope.dimension_count", head_dim)):
         expect(file, key(name), value, file.get_int(key(name), value))
-    for name, value in (("rope.scaling.type", "none"), ("attention.sliding_window", 0), ("expert_count", 0)):
-        found = file.metadata.get(key(name), value)
-        if found != value:
-            raise UnsupportedModelError(f"{file.path}: {key(name)}: expected {value}, found {found!r}")
+    for name, plain in {
+        "rope.scaling.type": "none",
+        "attention.sliding_window": 0,
+        "expert_count": 0,
+    }.items():
+        found = file.metadata.get(key(name), plain)
+        if found != plain:
+            raise UnsupportedModelError(f"{file.path}: {key(name)}: expected {plain}, found {found!r}")
     return config
 
 

@@ -1,0 +1,50 @@
+"""Runs `python -m pyllama` as a child process, for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+ENV = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+COMMAND = [sys.executable, "-m", "pyllama"]
+
+
+def run(*args: str | Path, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs pyllama to its end and checks the exit code; no command ever shows a traceback."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=ENV,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def start(*args: str | Path) -> subprocess.Popen[bytes]:
+    """Starts pyllama with pipes that hold nothing back."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=ENV,
+        # A parent in the background may ignore SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def modules_after(*args: str) -> set[str]:
+    """The modules that are imported when a command has run."""
+    code = f"import sys; from pyllama.cli import main; main({list(args)!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENV, check=True)
+    return set(done.stdout.split())

@@ -1,0 +1,80 @@
+"""tests/checkasm.c, built by each compiler at hand and run on each ISA level.
+
+CFLAGS are appended to the line: CFLAGS=-fsanitize=address,undefined is the sanitizer build.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLAGS = "-O2 -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -Icsrc".split()
+LEVELS = [
+    re.findall(r'#define ISA_NAME "(.+)"', path.read_text())[0]
+    for path in sorted((ROOT / "csrc").glob("isa_*.c"))
+]
+NATIVE = os.environ.get("CC", "cc")
+CROSS = "aarch64-linux-gnu-gcc -static"
+
+
+def sources() -> list[str]:
+    paths = [*ROOT.glob("tests/checkasm*.c"), ROOT / "csrc/cpu.c", *ROOT.glob("csrc/isa_*.c")]
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
+
+
+def build(compiler: str, folder: Path) -> Path:
+    """Checkasm by one compiler line; skips where there is no such compiler."""
+    command = shlex.split(compiler)
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no {command[0]}")
+    output = folder / "checkasm"
+    flags = [*command[1:], *FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+    line = [command[0], *flags, *sources(), "-lm", "-o", str(output)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="module", params=dict.fromkeys([NATIVE, "clang"]))
+def checkasm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(request.param, tmp_path_factory.mktemp("checkasm"))
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run(
+        [str(c) for c in command], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_level(checkasm: Path, level: str) -> None:
+    out = run(checkasm, "--isa", level)
+    if "skipped" in out:
+        pytest.skip(f"no {level} on this CPU")
+    passed, failed = re.findall(r"^(\d+) passed, (\d+) failed$", out, re.MULTILINE)[0]
+    assert int(passed) > 1000 and int(failed) == 0
+
+
+def test_bench_prints_a_table(checkasm: Path) -> None:
+    out = run(checkasm, "--bench", "--isa", "scalar", "--op", "rmsnorm")
+    assert re.search(r"^scalar +rmsnorm +n=4096 +[\d.]+ ", out, re.MULTILINE), out
+
+
+def test_unknown_level_is_an_error(checkasm: Path) -> None:
+    done = subprocess.run([checkasm, "--isa", "mmx"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "mmx" in done.stderr
+
+
+def test_aarch64(tmp_path: Path) -> None:
+    if shutil.which("qemu-aarch64") is None:
+        pytest.skip("no qemu-aarch64")
+    assert " 0 failed" in run("qemu-aarch64", build(CROSS, tmp_path))

@@ -1,0 +1,266 @@
+"""The command line as users meet it: a child process, its stdout, its stderr, its exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from clirun import ROOT, SHARED, modules_after, run, start
+from ggufwriter import write_gguf
+
+import pyllama
+from pyllama.cli.tinymodel import KINDS, write_tiny_model
+
+STORIES = SHARED / "stories260k"
+SUMMARY = re.compile(
+    r"pyllama: load [\d.]+ s \| prompt \d+ tokens?, [\d.]+ t/s \| generated \d+ tokens?(, [\d.]+ t/s)? "
+    r"\| finish: \w+ \| [\w-]+, \d+ threads?\n"
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_tiny_model(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that could go on for minutes."""
+    path = tmp_path_factory.mktemp("model") / "endless.gguf"
+    write_tiny_model(path, n_ctx=200_000)
+    return path
+
+
+# ---- the whole ----
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"pyllama {pyllama.__version__}\n"
+    commands = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
+    assert commands == ["run", "bench", "inspect", "tiny"]
+    for name in commands:
+        assert f"pyllama {name}" in run(name, "--help").stdout
+    assert "Commands:" in run(code=2).stderr
+
+
+def test_nothing_heavy_is_imported_early() -> None:
+    for args in (["--version"], ["--help"], ["run", "--help"], ["bench", "--help"], ["inspect", "--help"]):
+        assert {"rich", "pyllama._core"}.isdisjoint(modules_after(*args))
+    assert "numpy" not in modules_after("--version")
+
+
+# ---- tiny ----
+
+
+def test_tiny_writes_a_model_and_overwrites_none(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.gguf", tmp_path / "2.gguf"
+    done = run("tiny", first)
+    assert done.stdout == "" and "run -m" in done.stderr
+    write_tiny_model(second)
+    assert first.read_bytes() == second.read_bytes()
+    assert run("tiny", first, code=1).stderr == f"pyllama: error: {first}: File exists\n"
+    run("tiny", first, "--force", "--seed", "1")
+    assert first.read_bytes() != second.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_tiny_model_is_what_other_readers_read(tmp_path: Path, kind: str, tied: bool) -> None:
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "tiny.gguf"
+    write_tiny_model(path, kind=kind, tied=tied)
+    reader = gguf.GGUFReader(path)
+    types = {t.name: t.tensor_type.name for t in reader.tensors}
+    assert types.pop("output_norm.weight") == "F32"
+    assert types["token_embd.weight"] == types["blk.1.ffn_down.weight"] == kind
+    assert ("output.weight" in types) != tied
+    embedding = next(t for t in reader.tensors if t.name == "token_embd.weight")
+    values = gguf.dequantize(embedding.data, embedding.tensor_type).reshape(-1, 64)
+    assert len(values) == len(reader.get_field("tokenizer.ggml.tokens").data)
+    assert abs(values[:, 0] - 8.0).max() < 0.05 and 0.9 < values[:, 1:].std() < 1.1
+
+
+# ---- run ----
+
+
+def test_run_prints_text_alone(tiny: Path) -> None:
+    args = ("run", "-m", tiny, "-p", "hello", "-n", "20", "-s", "7", "-t", "1")
+    done = run(*args)
+    assert SUMMARY.fullmatch(done.stderr)
+    assert "generated 20 tokens" in done.stderr and "1 thread\n" in done.stderr
+    assert done.stdout.endswith("\n") and len(done.stdout.split()) >= 10
+    quiet = run(*args, "-q")
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, "")
+
+
+def test_run_json(tiny: Path) -> None:
+    args = ("run", "-m", tiny, "-p", "hello", "-n", "20", "-s", "7", "-t", "1")
+    result = json.loads(run(*args, "-o", "json").stdout)
+    assert result["text"] + "\n" == run(*args).stdout
+    assert (result["finish_reason"], result["seed"], result["n_threads"]) == ("length", 7, 1)
+    assert len(result["token_ids"]) == 20 == result["timings"]["n_generated"]
+    assert len(result["prompt_token_ids"]) == result["timings"]["n_prompt"]
+    times = result["timings"]
+    assert all(times[name] > 0 for name in ("load_s", "prefill_s", "decode_s", "prefill_tps", "decode_tps"))
+
+
+def test_run_tells_the_seed_it_drew(tiny: Path) -> None:
+    args = ("run", "-m", tiny, "-p", "", "-n", "20", "-t", "1", "-o", "json")
+    first = json.loads(run(*args).stdout)
+    again = json.loads(run(*args, "-s", str(first["seed"])).stdout)
+    assert again["text"] == first["text"]
+
+
+def test_run_prompt_from_file_and_stdin(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text("grüße 世界\n\n", encoding="utf-8")
+    args = ("run", "-m", tiny, "-n", "8", "-t", "1", "--temp", "0")
+    expected = run(*args, "-p", "grüße 世界\n").stdout
+    assert run(*args, "-f", file).stdout == expected
+    assert run(*args, "-f", "-", stdin="grüße 世界\n\n").stdout == expected
+    file.write_bytes(b"\xff")
+    assert "expected UTF-8" in run(*args, "-f", file, code=1).stderr
+
+
+def test_run_options_reach_the_engine(tiny: Path) -> None:
+    args = ("run", "-m", tiny, "-p", "x", "-t", "1", "-s", "1")
+    whole = run(*args, "-n", "-1", "-c", "40").stdout
+    assert run(*args, "-c", "40").stdout == whole
+    stop = whole.split()[3]
+    assert run(*args, "-c", "40", "--stop", "no such", "--stop", stop).stdout == whole.split(stop)[0] + "\n"
+    greedy = run(*args, "--temp", "0", "-n", "9").stdout
+    for same in (["--top-k", "1"], ["--top-p", "0.000001"], ["--min-p", "1"]):
+        assert run(*args, "-n", "9", *same).stdout == greedy
+    for same in (["-ub", "2"], ["--no-hugepages"], ["--ignore-eos"]):
+        assert run(*args, "--temp", "0", "-n", "9", *same).stdout == greedy
+    for other in (["-ctk", "f32"], ["--compute", "f32"]):
+        assert len(run(*args, "--temp", "0", "-n", "9", *other).stdout) > 9
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/data/stories260k")
+def test_run_tells_a_story() -> None:
+    args = ("run", "-m", STORIES / "stories260k-f32.gguf", "-p", "", "--temp", "0", "-n", "200")
+    expected = (STORIES / "expected.txt").read_text(encoding="utf-8")
+    assert run(*args).stdout.startswith(expected.rstrip("\n"))
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["run", "-m", "nope.gguf", "-p", ""], 1, "nope.gguf: No such file or directory"),
+        (["run", "-m", "MODEL", "-f", "nope.txt"], 1, "nope.txt: No such file or directory"),
+        (["run", "-m", str(ROOT), "-p", ""], 1, "Is a directory"),
+        (["run", "-m", __file__, "-p", ""], 1, "expected b'GGUF'"),
+        (["run", "-m", "MODEL", "-p", "a b " * 300], 1, "prompt: expected at most 255 tokens"),
+        (["run", "-m", "MODEL", "-p", "", "-c", "100000"], 2, "n_ctx: expected 1 to 256"),
+        (["run", "-m", "MODEL", "-p", "", "--temp", "-1"], 2, "temperature: expected"),
+        (["run", "-m", "MODEL", "-p", "", "--stop", ""], 2, "stop: expected non-empty"),
+        (["run", "-m", "MODEL", "-p", "", "-n", "0"], 2, "max_tokens: expected 1"),
+        (["run", "-m", "MODEL", "-p", "", "-n", "x"], 2, "-n"),
+        (["run", "-m", "MODEL", "-p", "", "--frobnicate"], 2, "--frobnicate"),
+        (["run", "-m", "MODEL", "-p", "", "-f", "-"], 2, "expected one of -p and -f"),
+        (["run", "-m", "MODEL"], 2, "expected one of -p and -f"),
+        (["run", "-p", ""], 2, "--model"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["bench", "-m", "nope.gguf", "-o", "json"], 1, "nope.gguf: No such file or directory"),
+        (["bench", "-m", "MODEL", "-p", "1000"], 2, "n_ctx: expected 1 to 256"),
+        (["bench", "-m", "MODEL", "-p", "0", "-n", "0"], 2, "expected a test"),
+        (["bench", "-m", "MODEL", "-p", "5-"], 2, "expected numbers >= 0"),
+        (["bench", "-m", "MODEL", "-npl", "0"], 2, "expected numbers >= 1"),
+        (["bench", "-m", "MODEL", "-pg", "7"], 2, "expected two numbers"),
+        (["bench", "-m", "MODEL", "-ctk", "f16,q9"], 2, "found 'q9'"),
+        (["inspect", "-m", "nope.gguf"], 1, "nope.gguf: No such file or directory"),
+        (["inspect", "-m", __file__], 1, "expected b'GGUF'"),
+        (["inspect", "-m", "MODEL", "-c", "257"], 2, "n_ctx: expected 1 to 256"),
+    ],
+)
+def test_errors_are_one_line(tiny: Path, args: list[str], code: int, message: str) -> None:
+    done = run(*(str(tiny) if a == "MODEL" else a for a in args), code=code)
+    first, *hint = done.stderr.splitlines()
+    assert first.startswith("pyllama: error: ") and message in first
+    assert not hint if code == 1 else re.fullmatch(r"Try 'pyllama( \w+)? --help'\.", hint[0])
+    assert done.stdout == ""
+
+
+# ---- a reader that goes away, and Ctrl-C ----
+
+
+def test_broken_pipe_is_quiet(endless: Path) -> None:
+    child = start("run", "-m", endless, "-p", "", "--ignore-eos", "-t", "1")
+    assert child.stdout is not None and child.stderr is not None
+    assert child.stdout.read(1)
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    assert child.wait(30) == 141
+
+
+def test_interrupt_keeps_the_text(endless: Path) -> None:
+    child = start("run", "-m", endless, "-p", "", "--ignore-eos", "-t", "1")
+    assert child.stdout is not None
+    first = child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert (first + out).endswith(b"\n") and len(first + out) > 2
+    assert SUMMARY.fullmatch(err.decode()) and b"finish: cancelled" in err
+
+
+# ---- inspect ----
+
+
+def test_inspect_text(tiny: Path) -> None:
+    text = run("inspect", "-m", tiny, "--metadata", "--tensors", "--program").stdout
+    for line in (
+        "  architecture  llama",
+        "  n_layers    2",
+        "  bos         id 1, piece <s>",
+        "  general.name                            tiny random model",
+    ):
+        assert line in text.splitlines()
+    assert re.search(r"^  tokenizer.ggml.tokens .*<unk>, <s>, </s>, <0x00>, .* of \d{3}$", text, re.M)
+    assert re.search(r"^  blk.1.ffn_down.weight +F32 +64 x 128 ", text, re.M)
+    assert re.search(
+        r"^  \| MATMUL_SWIGLU +tokens +64 -> 128 +blk.0.ffn_gate.weight blk.0.ffn_up", text, re.M
+    )
+    assert "all threads wait" in text
+
+
+def test_inspect_json(tiny: Path) -> None:
+    args = ("inspect", "-m", tiny, "--json", "--metadata", "--tensors", "--program")
+    report = json.loads(run(*args, "-c", "100").stdout)
+    assert report["config"]["dim"] == 64 and report["file"]["size"] == tiny.stat().st_size
+    assert report["file"]["n_params"] * 4 == sum(t["nbytes"] for t in report["tensors"])
+    assert report["metadata"]["tokenizer.ggml.scores"]["length"] == report["tokenizer"]["vocab_size"]
+    memory = report["memory"]
+    assert memory["n_ctx"] == 100
+    assert memory["weights"] + memory["kv"] + memory["workspace"] == memory["total"]
+    double = json.loads(run(*args, "-c", "100", "-ctk", "f32").stdout)["memory"]
+    assert double["kv_bytes_per_token"] == 2 * memory["kv_bytes_per_token"]
+
+
+def test_inspect_shows_what_cannot_run(tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    write_gguf(path, [("general.architecture", "str", "strange"), ("a\x1b[31m", "f32", float("nan"))])
+    text = run("inspect", "-m", path, "--metadata", "--tensors", "--program").stdout
+    assert "no tensors" in text and "\x1b" not in text and r"a\x1b[31m" in text
+    report = json.loads(run("inspect", "-m", path, "--metadata", "--program", "--json").stdout)
+    assert report["metadata"]["a\x1b[31m"] == "nan" and report["program"] == []
+    write_gguf(path, [("general.architecture", "str", "strange")], [("w", [4], 0, bytes(16))])
+    assert "found 'strange'" in run("inspect", "-m", path).stdout
+
+
+VOCABULARIES = sorted((SHARED / "vocab").glob("*.gguf"))
+
+
+@pytest.mark.skipif(not VOCABULARIES, reason="needs ../shared/data/vocab")
+def test_inspect_vocabularies() -> None:
+    for path in VOCABULARIES:
+        assert "no tensors: a vocabulary" in run("inspect", "-m", path, "--metadata", "--program").stdout

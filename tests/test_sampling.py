@@ -1,0 +1,343 @@
+"""Sampling: what is drawn against a numpy reference, exact cuts, the generator, the parameters."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyllama import SamplingParams, _core
+from pyllama.sampling import ALIASES, params_from
+
+KERNELS = _core.Kernels(os.environ.get("PYLLAMA_ISA") or None)
+INF, NAN = math.inf, math.nan
+SIZES = [1, 2, 7, 16, 17, 33, 1000]  # around the lanes of all levels
+
+
+def record(**values: Any) -> np.ndarray:
+    """One SAMPLING record; what is not named is off."""
+    made = np.zeros(1, _core.SAMPLING)
+    for name, value in ({"temperature": 1.0, "top_p": 1.0} | values).items():
+        made[name] = value
+    return made
+
+
+def sample(logits: Sequence[float] | np.ndarray, **values: Any) -> int:
+    return KERNELS.sample(np.array(logits, np.float32), record(**values))
+
+
+def draws(logits: Sequence[float] | np.ndarray, n: int, **values: Any) -> Counter[int]:
+    """How often each token comes in n draws, over seeds and counters."""
+    x, made = np.array(logits, np.float32), record(**values)
+    found: Counter[int] = Counter()
+    for i in range(n):
+        made["seed"], made["counter"] = i // 64, i % 64
+        found[KERNELS.sample(x, made)] += 1
+    return found
+
+
+def logs(p: Sequence[float]) -> np.ndarray:
+    """Logits of these probabilities."""
+    return np.log(np.array(p, np.float64)).astype(np.float32)
+
+
+def reference(
+    logits: np.ndarray, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+) -> np.ndarray:
+    """Probabilities: temperature, then top_k, top_p, min_p; of equals the lower index stays."""
+    x = logits.astype(np.float64) / temperature
+    p = np.exp(x - x.max())
+    order = np.argsort(-p, kind="stable")
+    if 0 < top_k < len(p):
+        order = order[:top_k]
+    if top_p < 1:
+        before = np.cumsum(p[order]) - p[order]
+        order = order[before < top_p * p[order].sum()]
+    order = order[p[order] >= min_p * p.max()]
+    kept = np.zeros_like(p)
+    kept[order] = p[order]
+    return kept / kept.sum()
+
+
+# ---- greedy
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_greedy_takes_the_largest(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        x = rng.standard_normal(n).astype(np.float32)
+        assert sample(x, temperature=0) == x.argmax()
+        assert sample(x, top_k=1) == x.argmax()
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_greedy_takes_the_first_of_equals(n: int) -> None:
+    assert sample(np.zeros(n), temperature=0) == 0
+    for first in range(0, n, 5):
+        x = np.full(n, -1.0)
+        x[first:] = 2.0
+        assert sample(x, temperature=0) == first
+        x[first + 1 :] = -3.0  # alone
+        assert sample(x, temperature=0) == first
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.01])
+@pytest.mark.parametrize("n", SIZES[1:])
+def test_nan_is_never_drawn(n: int, temperature: float) -> None:
+    rng = np.random.default_rng(n)
+    for i in range(20):
+        x = rng.standard_normal(n).astype(np.float32)
+        x[rng.random(n) < 0.5] = NAN
+        x[-1] = 0.0
+        for cuts in ({}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}):
+            assert not np.isnan(x[sample(x, temperature=temperature, seed=i, **cuts)]), cuts
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.01])
+@pytest.mark.parametrize("n", SIZES[1:])
+def test_minus_infinity_is_never_drawn(n: int, temperature: float) -> None:
+    x = np.full(n, -INF)
+    x[[n // 2, n - 1]] = 0.0, 0.1
+    found = draws(x, 200, temperature=temperature) + draws(x, 200, temperature=temperature, top_k=5)
+    assert set(found) <= {n // 2, n - 1}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_infinity_wins(temperature: float) -> None:
+    for n in SIZES[1:]:
+        x = np.zeros(n)
+        x[n // 2] = INF
+        assert set(draws(x, 20, temperature=temperature)) == {n // 2}
+
+
+@pytest.mark.parametrize("value", [NAN, -INF, INF])
+def test_nothing_to_choose_from_is_still_a_token(value: float) -> None:
+    for n in SIZES:
+        for temperature in (0.0, 1.0):
+            assert 0 <= sample(np.full(n, value), temperature=temperature, top_k=2, top_p=0.5) < n
+
+
+# ---- exact cuts
+
+CUTS: list[tuple[list[float], dict[str, Any], set[int]]] = [
+    ([0.1, 0.4, 0.2, 0.3], {"top_k": 2}, {1, 3}),
+    ([0.25, 0.25, 0.25, 0.25], {"top_k": 2}, {0, 1}),
+    ([0.2, 0.4, 0.2, 0.2], {"top_k": 3}, {0, 1, 2}),
+    ([0.2, 0.3, 0.5], {"top_k": 3}, {0, 1, 2}),
+    ([0.2, 0.3, 0.5], {"top_k": 100}, {0, 1, 2}),
+    ([0.2, 0.3, 0.5], {"top_p": 0.6}, {1, 2}),  # 0.5 is not enough: the next one crosses
+    ([0.2, 0.3, 0.5], {"top_p": 0.4}, {2}),
+    ([0.25, 0.25, 0.25, 0.25], {"top_p": 0.5}, {0, 1}),  # exactly reached
+    ([0.25, 0.25, 0.25, 0.25], {"top_p": 0.51}, {0, 1, 2}),
+    ([0.5, 0.25, 0.25], {"top_p": 1e-6}, {0}),
+    ([0.2, 0.3, 0.5], {"top_p": 1.0}, {0, 1, 2}),
+    ([0.5, 0.5], {"min_p": 1.0}, {0, 1}),
+    ([0.5, 0.3, 0.2], {"min_p": 1.0}, {0}),
+    ([0.5, 0.3, 0.2], {"min_p": 0.5}, {0, 1}),
+    ([0.4, 0.3, 0.2, 0.1], {"top_k": 3, "top_p": 0.7}, {0, 1}),  # 0.7 of the 0.9 that top_k left: 0.63
+    ([0.4, 0.3, 0.2, 0.1], {"top_k": 2, "min_p": 0.9}, {0}),
+    ([0.4, 0.3, 0.2, 0.1], {"temperature": 1e-3}, {0}),
+    ([0.4, 0.3, 0.2, 0.1], {"temperature": 1e3, "top_k": 3}, {0, 1, 2}),
+    ([0.4, 0.3, 0.2, 0.1], {"temperature": 0.5, "top_p": 0.6}, {0, 1}),  # squares: 16 9 4 1 of 30
+]
+
+
+@pytest.mark.parametrize(("p", "values", "kept"), CUTS)
+def test_cuts(p: list[float], values: dict[str, Any], kept: set[int]) -> None:
+    assert set(draws(logs(p), 600, **values)) == kept
+    far = np.full(500, -50.0, np.float32)  # the same at the end of a larger vocabulary
+    far[-len(p) :] = logs(p)
+    assert set(draws(far, 600, **values)) == {500 - len(p) + i for i in kept}
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-40, 1e-44])
+def test_a_low_temperature_is_greedy(temperature: float) -> None:
+    assert set(draws([1.0, 3.0, 2.0, -5.0], 100, temperature=temperature)) == {1}
+
+
+@pytest.mark.parametrize("temperature", [1e4, 1e30, 3e38])
+def test_a_high_temperature_is_uniform(temperature: float) -> None:
+    found = draws([1.0, 3.0, 2.0, -5.0], 800, temperature=temperature)
+    assert all(140 < found[i] < 260 for i in range(4))
+
+
+# ---- distributions
+
+
+def chi_square_z(found: Counter[int], p: np.ndarray) -> float:
+    """How many standard deviations chi^2 is above its mean (Wilson & Hilferty 1931), rare tokens pooled."""
+    n = sum(found.values())
+    observed = np.array([found[i] for i in range(len(p))], float)
+    assert not observed[p == 0].any(), "a token was drawn that had been cut"
+    common = p * n >= 8
+    e = np.append(p[common], p[~common].sum()) * n
+    o = np.append(observed[common], observed[~common].sum())
+    e, o = (e, o) if e[-1] >= 8 else (e[:-1], o[:-1])
+    df = len(e) - 1
+    if df == 0:
+        return 0.0
+    return float(((((o - e) ** 2 / e).sum() / df) ** (1 / 3) - (1 - 2 / (9 * df))) / math.sqrt(2 / (9 * df)))
+
+
+@pytest.mark.parametrize("n", [5, 40, 1000])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"temperature": 0.7},
+        {"temperature": 1.6},
+        {"top_k": 4},
+        {"top_p": 0.8},
+        {"min_p": 0.15},
+        {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.05},
+        {"temperature": 2.0, "top_k": 300, "top_p": 0.7, "min_p": 0.02},
+    ],
+)
+def test_distribution(n: int, values: dict[str, Any]) -> None:
+    logits = (2 * np.random.default_rng(n).standard_normal(n)).astype(np.float32)
+    p = reference(logits, **({"temperature": 1.0} | values))
+    assert chi_square_z(draws(logits, 8000, **values), p) < 4  # the draws never change: no flakes
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"top_k": 70},
+        {"top_k": 200},
+        {"top_p": 0.3},
+        {"top_p": 0.93},
+        {"top_k": 250, "top_p": 0.7},
+        {"min_p": 0.5},
+    ],
+)
+def test_cuts_among_equals(values: dict[str, Any]) -> None:
+    """Two distinct values only, so that a cut falls among equals: which of them stay is exact."""
+    logits = np.random.default_rng(1).integers(0, 2, 300).astype(np.float32)
+    kept = np.flatnonzero(reference(logits, 1.0, **values))
+    assert 0 < len(kept) < 300 and set(draws(logits, 6000, **values)) == set(kept)
+
+
+def test_cuts_of_a_flat_vocabulary() -> None:
+    flat = np.zeros(5000)
+    assert max(draws(flat, 600, top_k=50)) == 49 and max(draws(flat, 600, top_p=0.0101)) == 50
+
+
+# ---- the generator
+
+
+def test_philox_known_answer() -> None:
+    """Salmon et al. 2011, the vectors of their library: words 0 and 1 of counter 0, key 0."""
+    assert _core.uniform(0, 0) == (0x6627E8D5E169C58D >> 11) * 2.0**-53
+
+
+def philox(counter: int, key: int) -> tuple[int, ...]:
+    """Philox 4x32-10 from the paper."""
+    c = [counter >> 32 * i & 0xFFFFFFFF for i in range(4)]
+    k = [key & 0xFFFFFFFF, key >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & 0xFFFFFFFF, a >> 32 ^ c[3] ^ k[1], a & 0xFFFFFFFF]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return tuple(c)
+
+
+def test_uniform_is_philox() -> None:
+    assert philox(0, 0) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
+    assert philox(2**128 - 1, 2**64 - 1) == (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, 2**64, (50, 2), np.uint64).tolist()
+    for seed, counter in [(2**64 - 1, 2**64 - 1), (1, 0), (0, 1), *pairs]:
+        words = philox(counter, seed)
+        assert _core.uniform(seed, counter) == ((words[0] << 32 | words[1]) >> 11) * 2.0**-53
+
+
+def test_same_pair_same_draw() -> None:
+    x = np.random.default_rng(0).standard_normal(300).astype(np.float32)
+    once = [sample(x, seed=s, counter=c) for s in range(20) for c in range(20)]
+    assert once == [sample(x, seed=s, counter=c) for s in range(20) for c in range(20)]
+    assert len(set(once)) > 50
+
+
+# ---- parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("temperature", -0.1, ValueError),
+        ("temperature", NAN, ValueError),
+        ("temperature", INF, ValueError),
+        ("temperature", "1", TypeError),
+        ("temperature", True, TypeError),
+        ("top_p", 0, ValueError),
+        ("top_p", 1.1, ValueError),
+        ("top_p", -0.5, ValueError),
+        ("top_p", NAN, ValueError),
+        ("top_p", None, TypeError),
+        ("min_p", -0.1, ValueError),
+        ("min_p", 1.5, ValueError),
+        ("top_k", -1, ValueError),
+        ("top_k", 2**31, ValueError),
+        ("top_k", 1.5, TypeError),
+        ("top_k", False, TypeError),
+        ("seed", -1, ValueError),
+        ("seed", 2**64, ValueError),
+        ("seed", 0.5, TypeError),
+        ("max_tokens", 0, ValueError),
+        ("max_tokens", 2.0, TypeError),
+        ("stop", "", ValueError),
+        ("stop", ["a", ""], ValueError),
+        ("stop", [1], ValueError),
+    ],
+)
+def test_bad_parameters(name: str, value: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match=name):
+        SamplingParams(**{name: value})  # type: ignore[arg-type]
+
+
+def test_defaults_and_limits() -> None:
+    p = SamplingParams()
+    assert (p.temperature, p.top_k, p.top_p, p.min_p, p.seed, p.max_tokens) == (1.0, 0, 1.0, 0.0, None, None)
+    SamplingParams(temperature=0, top_p=1, min_p=1, top_k=2**31 - 1, seed=2**64 - 1, max_tokens=1, stop=())
+    with pytest.raises(TypeError):
+        SamplingParams(1)  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        p.top_k = 3  # type: ignore[misc]
+
+
+def test_stop_strings() -> None:
+    assert SamplingParams().stop_strings() == ()
+    assert SamplingParams(stop="ab").stop_strings() == ("ab",)
+    assert SamplingParams(stop=["ab", "c"]).stop_strings() == ("ab", "c")
+
+
+def test_seeds() -> None:
+    assert SamplingParams(seed=7).draw_seed() == 7
+    assert len({SamplingParams().draw_seed() for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_aliases(alias: str, name: str) -> None:
+    value = "x" if name == "stop" else 2
+    assert getattr(params_from(None, {alias: value}), name) == value
+    with pytest.raises(TypeError, match=name):
+        params_from(None, {name: value, alias: value})
+
+
+def test_options() -> None:
+    given = SamplingParams(top_k=3)
+    assert params_from(given, {}) is given
+    assert params_from(None, {}) == SamplingParams()
+    assert params_from(None, {"top_k": 3}) == given
+    with pytest.raises(TypeError, match="not both"):
+        params_from(given, {"top_k": 3})
+    with pytest.raises(TypeError, match="nonsense"):
+        params_from(None, {"nonsense": 1})
+    with pytest.raises(TypeError, match="SamplingParams"):
+        params_from({"top_k": 3}, {})  # type: ignore[arg-type]
