@@ -35,7 +35,7 @@ void fail(const char *what, ...)
     if (!now.failed && now.failures < MESSAGES_PER_OP) {
         va_list args;
         va_start(args, what);
-        printf("  %s %s [%s] --seed %llu: ", now.isa, now.op, now.shape, now.seed);
+        printf("  --isa %s --op %s --seed %llu [%s]: ", now.isa, now.op, now.seed, now.shape);
         vprintf(what, args);
         puts("");
         va_end(args);
@@ -77,8 +77,8 @@ void expect_bits(const char *what, const float *a, const float *b, int n)
 static void crashed(int sig)
 {
     char text[512];
-    const int n = snprintf(text, sizeof text, "  %s %s [%s] --seed %llu: CRASHED, signal %d\n",
-                           now.isa, now.op, now.shape, now.seed, sig);
+    const int n = snprintf(text, sizeof text, "  --isa %s --op %s --seed %llu [%s]: CRASHED, signal %d\n",
+                           now.isa, now.op, now.seed, now.shape, sig);
     fflush(stdout);
     if (write(STDOUT_FILENO, text, (size_t)n) < 0)
         _exit(2);
@@ -127,21 +127,24 @@ static void check_table(const struct pl_kernels *kn, const struct pl_format *for
         fail("is not found by its name, or others are");
     if (kn->vl < 1 || kn->vl > PL_LANES_MAX)
         fail("vl is %d", kn->vl);
-    const struct pl_format *const *scalar = pl_kernels_scalar.formats;
-    for (const struct pl_format *const *f = kn->formats; *f; f++, scalar++) {
-        if (!*scalar || strcmp((*f)->name, (*scalar)->name) != 0)
-            fail("%s is not at its place", (*f)->name);
+    const struct pl_format *const *f = kn->formats, *const *scalar = pl_kernels_scalar.formats;
+    for (; *f && *scalar; f++, scalar++) {
+        if (strcmp((*f)->name, (*scalar)->name) != 0)
+            fail("%s is where scalar has %s", (*f)->name, (*scalar)->name);
         if ((*f)->block > BLOCK_MAX || (*f)->block_bytes < 1)
             fail("%s has blocks of %d, %d bytes", (*f)->name, (*f)->block, (*f)->block_bytes);
         for (int nt = 1; nt <= PL_TILE_MAX; nt++)
             if (!(*f)->tile[nt])
                 fail("%s has no tile of %d", (*f)->name, nt);
     }
+    if (*f || *scalar)
+        fail("scalar has more formats, or fewer");
     for (int nq = 1; nq <= PL_QUERY_MAX; nq++)
         if (!kn->attend[PL_KV_F16][nq] || !kn->attend[PL_KV_F32][nq])
             fail("no attend of %d queries", nq);
     end();
 }
+
 static const struct op table_ops[] = {{"table", check_table}, {NULL, NULL}};
 
 static void run_level(const struct pl_kernels *kn, const struct options *opt)
@@ -187,7 +190,7 @@ int main(int argc, char **argv)
     if (!opt.bench)
         printf("seed %llu\n", opt.seed);
     const struct pl_kernels *kn;
-    int runs, known = 0;
+    int runs, known = 0, skipped = 0;
     for (int i = 0; (kn = pl_kernels_at(i, &runs)) != NULL; i++) {
         if (opt.isa && strcmp(opt.isa, kn->name) != 0)
             continue;
@@ -195,7 +198,7 @@ int main(int argc, char **argv)
         now.isa = kn->name;
         now.seed = opt.seed;
         if (!runs)
-            printf("%-15s skipped: not on this CPU\n", kn->name);
+            skipped += printf("%-15s skipped: not on this CPU\n", kn->name) > 0;
         else if (opt.bench)
             bench(kn, opt.op);
         else
@@ -205,7 +208,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "checkasm: no level is named %s\n", opt.isa);
         return 2;
     }
-    if (!opt.bench)
-        printf("%d passed, %d failed\n", n_passed, n_failed);
-    return n_failed > 0;
+    if (opt.bench)
+        return 0;
+    printf("%d passed, %d failed\n", n_passed, n_failed);
+    return n_failed || (n_passed == 0 && !skipped);  /* an --op that names nothing is no success */
 }

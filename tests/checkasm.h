@@ -40,7 +40,7 @@ int same_float(float a, float b);
 
 /* ---- data (checkasm_data.c) */
 
-enum fill { UNIFORM, TINY, HUGE_, ZEROS, ONE_HOT, EXTREMES, EQUAL, MIXED, N_FILLS };
+enum fill { UNIFORM, TINY, LARGE, ZEROS, ONE_HOT, EXTREMES, EQUAL, MIXED, N_FILLS };
 extern const char *const fill_names[N_FILLS];
 
 void rng_seed(uint64_t seed);

@@ -27,7 +27,7 @@ double rng_between(double lo, double hi)
 }
 
 const char *const fill_names[N_FILLS] = {
-    "uniform", "tiny", "huge", "zeros", "one-hot", "extremes", "equal", "mixed"};
+    "uniform", "tiny", "large", "zeros", "one-hot", "extremes", "equal", "mixed"};
 
 static float with_exponent(double lo, double hi)  /* +-2^[lo, hi) */
 {
@@ -42,7 +42,7 @@ void fill_floats(float *x, int n, enum fill fill)
         switch (fill) {
         case UNIFORM: x[i] = (float)rng_between(-1, 1); break;
         case TINY: x[i] = with_exponent(-149, -118); break;
-        case HUGE_: x[i] = with_exponent(30, 60); break;
+        case LARGE: x[i] = with_exponent(30, 60); break;
         case EXTREMES: x[i] = rng() & 1 ? c : -c; break;
         case EQUAL: x[i] = c; break;
         case MIXED: x[i] = with_exponent(-20, 20); break;

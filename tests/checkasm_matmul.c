@@ -59,7 +59,7 @@ static uint16_t weight_scale(enum weights kind)
 }
 
 /* w, mag [block] <- the meaning of a block; without a decoder, what the format says of itself,
- * each weight then as uncertain as the largest */
+ * each weight then as uncertain as the largest. A format whose terms cancel needs a decoder. */
 static void decode(const struct pl_format *f, double *w, double *mag, const uint8_t *block)
 {
     const struct ref_format *const ref = ref_format(f->name);
@@ -107,7 +107,9 @@ static void fill_row(const struct pl_format *f, uint8_t *row, int k, int kind)
         return;
     fill_floats(x, k, (enum fill)kind);
     for (int i = 0; i < k; i++) {
-        const uint16_t h = strcmp(f->name, "BF16") == 0 ? ref_to_bf16(x[i]) : ref_to_f16(x[i]);
+        const uint16_t h = strcmp(f->name, "BF16") == 0
+                               ? ref_to_bf16(x[i])
+                               : ref_to_f16(fmaxf(-65504, fminf(65504, x[i])));
         if (f->block_bytes == 4)
             memcpy(row + 4 * (size_t)i, x + i, 4);
         else
