@@ -115,10 +115,11 @@ int pl_sample(const struct pl_kernels *kernels, const float *logits, int n,
               const struct pl_sampling *s, float *scratch)
 {
     const int best = kernels->argmax(logits, n);
-    if (!(s->temperature > 0.0f) || s->top_k == 1 || !isfinite(logits[best]))
+    const float beta = 1.0f / s->temperature;  /* infinite for a subnormal temperature */
+    if (!(s->temperature > 0.0f) || !isfinite(beta) || s->top_k == 1 || !isfinite(logits[best]))
         return best;
     float *const p = scratch;
-    kernels->exp_sum(p, logits, logits[best], 1.0f / s->temperature, n);
+    kernels->exp_sum(p, logits, logits[best], beta, n);
     struct candidate *const found = (struct candidate *)(scratch + n);
     if (s->top_k > 0 && s->top_k < n)
         cut(p, n, s->top_k, INFINITY, found);

@@ -153,10 +153,11 @@ class Request:
     def output(self) -> RequestOutput:
         """The result so far."""
         n = len(self.ids) - self.n_prompt
-        prefill, decode = self.first - self.started, self.finished - self.first
+        first, last = self.first or self.started, self.finished or self.first
+        prefill, decode = first - self.started, last - first if self.first else 0.0
         timings = Timings(
-            queue_s=self.started - self.submitted,
-            ttft_s=self.first - self.submitted,
+            queue_s=max(0.0, self.started - self.submitted),
+            ttft_s=max(0.0, self.first - self.submitted),
             prefill_s=prefill,
             decode_s=decode,
             engine_s=self.engine_s,

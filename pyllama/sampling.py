@@ -42,7 +42,7 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if self.max_tokens is not None:
             _check_int("max_tokens", self.max_tokens, 1, 2**31 - 1)
-        _check_float("temperature", self.temperature, 0.0, math.inf)
+        _check_float("temperature", self.temperature, 0.0, 1e30)  # a float32 in C
         _check_int("top_k", self.top_k, 0, 2**31 - 1)
         _check_float("top_p", self.top_p, 0.0, 1.0)
         if self.top_p == 0.0:

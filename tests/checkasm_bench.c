@@ -27,43 +27,42 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* GHz now: a chain of rotations, which every CPU does one per cycle */
+/* The clock, by a chain of rotations, which every CPU does one per cycle: GHz at best so far, as
+ * the neighbours of a shared machine slow it down for milliseconds. */
 static double clock_rate(void)
 {
-    enum { STEPS = 1 << 20 };
-    double best = 1;
-    for (int run = 0; run < 10; run++) {
-        uint64_t x = 1;
-        const double t = seconds();
-        for (int i = 0; i < STEPS; i++) {
-            x = x << 7 | x >> 57;
-            __asm__ volatile("" : "+r"(x));
-        }
-        const double dt = seconds() - t;
-        best = dt < best ? dt : best;
+    enum { STEPS = 1 << 14 };
+    static double best;
+    uint64_t x = 1;
+    const double t = seconds();
+    for (int i = 0; i < STEPS; i++) {
+        x = x << 7 | x >> 57;
+        __asm__ volatile("" : "+r"(x));
     }
-    return STEPS / best * 1e-9;
+    const double ghz = STEPS / (seconds() - t) * 1e-9;
+    best = ghz > best ? ghz : best;
+    return best;
 }
 
-/* ns per call: the best of some runs of about 0.2 ms, as others share the machine */
+static double run_time(const struct pl_kernels *kn, const struct job *job, int calls)
+{
+    const double t = seconds();
+    for (int i = 0; i < calls; i++)
+        job->call(kn, job);
+    return seconds() - t;
+}
+
+/* ns per call: the best of many runs of about 0.2 ms, with the clock sampled in between */
 static double time_of(const struct pl_kernels *kn, const struct job *job)
 {
-    double best = 1e30, dt = 0;
+    double best = 1e30;
     int calls = 1;
-    for (;; calls *= 2) {
-        const double t = seconds();
-        for (int i = 0; i < calls; i++)
-            job->call(kn, job);
-        dt = seconds() - t;
-        if (dt > 2e-4)
-            break;
-    }
-    for (int run = 0; run < 20; run++) {
-        const double t = seconds();
-        for (int i = 0; i < calls; i++)
-            job->call(kn, job);
-        dt = seconds() - t;
+    while (run_time(kn, job, calls) < 2e-4)
+        calls *= 2;
+    for (int run = 0; run < 40; run++) {
+        const double dt = run_time(kn, job, calls);
         best = dt < best ? dt : best;
+        clock_rate();
     }
     return best / calls * 1e9;
 }
@@ -127,7 +126,7 @@ static void prepare(const struct pl_kernels *kn, const struct job *job)
         kn->act[f->act](tile, t, job->nt, in, job->n);
 }
 
-static void report(const struct pl_kernels *kn, const struct job *job, double ghz)
+static void report(const struct pl_kernels *kn, const struct job *job)
 {
     prepare(kn, job);
     const double ns = time_of(kn, job);
@@ -141,12 +140,12 @@ static void report(const struct pl_kernels *kn, const struct job *job, double gh
     char rate[32] = "       -        -";
     const double gops = rows * job->ops / ns;
     if (job->ops > 0)
-        snprintf(rate, sizeof rate, "%8.1f %8.1f", gops, gops / ghz);
+        snprintf(rate, sizeof rate, "%8.1f %8.1f", gops, gops / clock_rate());
     printf("%-15s %-13s %-14s %10.1f %s %8.1f %8.2f\n", kn->name, job->name, job->shape, ns, rate,
            rows * job->bytes / ns, scalar / scalar_rows / (ns / rows));
 }
 
-static void bench_formats(const struct pl_kernels *kn, const char *op, double ghz)
+static void bench_formats(const struct pl_kernels *kn, const char *op)
 {
     static const int ks[] = {2048, 8192}, nts[] = {1, 4, 8, 12};
     for (const struct pl_format *const *f = kn->formats; *f; f++)
@@ -159,11 +158,11 @@ static void bench_formats(const struct pl_kernels *kn, const char *op, double gh
             job.ops = 2.0 * job.n * job.nt;
             job.bytes = (double)job.n / (*f)->block * (*f)->block_bytes;
             if (!op || strstr(job.name, op))
-                report(kn, &job, ghz);
+                report(kn, &job);
         }
 }
 
-static void bench_attend(const struct pl_kernels *kn, const char *op, double ghz)
+static void bench_attend(const struct pl_kernels *kn, const char *op)
 {
     static const int dims[] = {64, 128}, nqs[] = {1, 4, 8, 12};
     for (int c = 0; c < PL_N_KV * COUNT(dims) * COUNT(nqs); c++) {
@@ -175,11 +174,11 @@ static void bench_attend(const struct pl_kernels *kn, const char *op, double ghz
         job.ops = 4.0 * job.n * PL_KV_BLOCK * job.nt;
         job.bytes = 2.0 * job.n * PL_KV_BLOCK * (job.kind == PL_KV_F16 ? 2 : 4);
         if (!op || strstr(job.name, op))
-            report(kn, &job, ghz);
+            report(kn, &job);
     }
 }
 
-static void bench_rows(const struct pl_kernels *kn, const char *op, double ghz)
+static void bench_rows(const struct pl_kernels *kn, const char *op)
 {
     static const struct {
         const char *name;
@@ -207,7 +206,7 @@ static void bench_rows(const struct pl_kernels *kn, const char *op, double ghz)
         snprintf(job.shape, sizeof job.shape, "n=%d", job.n);
         job.bytes = (double)rows[i].bytes * job.n;
         if (!op || strstr(job.name, op))
-            report(kn, &job, ghz);
+            report(kn, &job);
     }
 }
 
@@ -224,19 +223,20 @@ static void *allocate(void)
 
 void bench(const struct pl_kernels *kn, const char *op)
 {
-    const double ghz = clock_rate();
     if (!in) {
         in = allocate();
         in2 = allocate();
         out = allocate();
         tile = allocate();
         panel = allocate();
+        for (const double t = seconds(); seconds() - t < 0.2;)  /* the clock rises under load */
+            clock_rate();
         printf("one core at %.2f GHz; a tile's panel has the level's lanes; "
-               "2 ops per multiply-add\n", ghz);
+               "2 ops per multiply-add\n", clock_rate());
         printf("%-15s %-13s %-14s %10s %8s %8s %8s %8s\n", "level", "kernel", "shape", "ns",
                "GOPS", "op/cycle", "GB/s", "x scalar");
     }
-    bench_formats(kn, op, ghz);
-    bench_attend(kn, op, ghz);
-    bench_rows(kn, op, ghz);
+    bench_formats(kn, op);
+    bench_attend(kn, op);
+    bench_rows(kn, op);
 }

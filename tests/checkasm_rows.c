@@ -129,8 +129,9 @@ static void expect_exp(int i, float y, double x)
 
 static void check_exp(const struct pl_kernels *kn, const struct pl_format *format)
 {
-    static const float special[] = {0.0f,   -0.0f,   87.5f, 88.0f,  -87.0f,   89.0f,     200.0f, -88.0f,
-                                    -104.0f, 3e38f, -3e38f, 1e-40f, INFINITY, -INFINITY, NAN};
+    static const float special[] = {0.0f,   -0.0f,  87.5f,   88.0f, -87.0f, 89.0f,    200.0f,
+                                    -88.0f, -104.0f, 3e38f, -3e38f, 1e-40f, INFINITY, -INFINITY,
+                                    NAN};
     (void)format;
     FOR_SHAPES(n, fill) {
         begin("n=%d x=%s", n, fill_names[fill]);

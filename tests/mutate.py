@@ -207,9 +207,7 @@ def edit_length(rng: random.Random, layout: Layout, buf: bytearray) -> str:
 
 def edit_type(rng: random.Random, layout: Layout, buf: bytearray) -> str:
     f = layout.pick(rng, "type", "tensor type")
-    new = rng.choice(
-        [rng.randrange(14), rng.randrange(45), nasty_int(rng, old_of(layout, f), f.code)]
-    )
+    new = rng.choice([rng.randrange(14), rng.randrange(45), nasty_int(rng, old_of(layout, f), f.code)])
     return put(buf, f, new)
 
 
@@ -246,9 +244,7 @@ def edit_offset(rng: random.Random, layout: Layout, buf: bytearray) -> str:
 def edit_weights(rng: random.Random, layout: Layout, buf: bytearray) -> str:
     """NaN, infinity, the largest float or zero all over a stretch of tensor data."""
     begin = rng.randrange(layout.header_end, len(buf)) & ~3
-    word = rng.choice(
-        [b"\0\0\xc0\x7f", b"\0\0\x80\xff", b"\xff\xff\x7f\x7f", bytes(4), b"\xff" * 4]
-    )
+    word = rng.choice([b"\0\0\xc0\x7f", b"\0\0\x80\xff", b"\xff\xff\x7f\x7f", bytes(4), b"\xff" * 4])
     n = min(rng.choice([1, 16, 4096]), (len(buf) - begin) // 4)
     buf[begin : begin + 4 * n] = word * n
     return f"{n} words {word.hex()} at {begin}"
@@ -259,9 +255,7 @@ def edit_weights(rng: random.Random, layout: Layout, buf: bytearray) -> str:
 
 def cut(rng: random.Random, layout: Layout) -> tuple[str, bytes]:
     f = rng.choice(layout.fields)
-    n = rng.choice(
-        [f.at, f.at + 1, f.at + f.size, rng.randrange(len(layout.data)), len(layout.data)]
-    )
+    n = rng.choice([f.at, f.at + 1, f.at + f.size, rng.randrange(len(layout.data)), len(layout.data)])
     more = rng.randbytes(rng.choice([0, 0, 1, 40]))
     return f"cut to {n} bytes, add {len(more)}", layout.data[:n] + more
 
@@ -291,9 +285,7 @@ def swap(rng: random.Random, layout: Layout) -> tuple[str, bytes]:
     texts = [(f.at - 8, f.at + f.size) for f in layout.fields if f.kind == "text"]
     spans = rng.choice([s for s in (layout.pairs, layout.tensors, texts) if len(s) > 1])
     (a, b), (c, d) = sorted(rng.sample(spans, 2))
-    return f"swap {a}:{b} and {c}:{d}", layout.splice(
-        (a, b, layout.data[c:d]), (c, d, layout.data[a:b])
-    )
+    return f"swap {a}:{b} and {c}:{d}", layout.splice((a, b, layout.data[c:d]), (c, d, layout.data[a:b]))
 
 
 EDITS: list[Edit] = [

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLAGS = "-O2 -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -Icsrc".split()
+FLAGS = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-Icsrc"]
 LEVELS = [
     re.findall(r'#define ISA_NAME "(.+)"', path.read_text())[0]
     for path in sorted((ROOT / "csrc").glob("isa_*.c"))
@@ -48,9 +48,7 @@ def checkasm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run(
-        [str(c) for c in command], capture_output=True, text=True, timeout=600, check=False
-    )
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -65,7 +65,7 @@ def test_results_tell_the_whole_story(llm: LLM) -> None:
     assert len(out.outputs[0].token_ids) == 24 and out.outputs[0].finish_reason == "length"
     assert out.text and out.text == out.outputs[0].text
     t = out.timings
-    assert 0 < t.prefill_s <= t.ttft_s and t.decode_tps > 0 and 0 < t.engine_s
+    assert 0 < t.prefill_s <= t.ttft_s and t.decode_tps > 0 and t.engine_s > 0
 
 
 def test_stream_equals_generate(llm: LLM) -> None:
@@ -82,7 +82,9 @@ def test_stop_strings_never_show(llm: LLM) -> None:
     assert len(whole) > 8
     for at, n in [(3, 1), (4, 3), (len(whole) - 3, 2)]:
         stop = whole[at : at + n]
-        out = llm.generate("a", SamplingParams(max_tokens=60, seed=5, ignore_eos=True, stop=["\0never", stop]))[0]
+        out = llm.generate(
+            "a", SamplingParams(max_tokens=60, seed=5, ignore_eos=True, stop=["\0never", stop])
+        )[0]
         assert out.text == whole[: whole.find(stop)]
         assert (out.outputs[0].finish_reason, out.outputs[0].stop_reason) == ("stop", stop)
         stream = llm.stream("a", SamplingParams(max_tokens=60, seed=5, ignore_eos=True, stop=stop))

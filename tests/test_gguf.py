@@ -119,9 +119,7 @@ def test_file_written_by_the_gguf_package(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for i, shape in enumerate([(7,), (3, 64), (2, 3, 32)]):
         w.add_tensor(f"t{i}", rng.standard_normal(shape, dtype=np.float32))
-    w.add_tensor(
-        "q", rng.integers(0, 256, (5, 68), dtype=np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q8_0
-    )
+    w.add_tensor("q", rng.integers(0, 256, (5, 68), dtype=np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -338,7 +336,5 @@ def test_nothing_is_mapped(tmp_path: Path) -> None:
         "try: f.read('w')\n"
         "except Exception as e: print(type(e).__name__)"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
-    )
+    out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
     assert out.stdout == "ModelLoadError\n", out.stderr

@@ -118,9 +118,7 @@ def tensor_cases() -> Iterable[Case]:
 CASES = [*header_cases(), *metadata_cases(), *tensor_cases()]
 
 
-@pytest.mark.parametrize(
-    ("data", "error", "field"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
-)
+@pytest.mark.parametrize(("data", "error", "field"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_broken_file(tmp_path: Path, data: bytes, error: type[ModelLoadError], field: str) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(data)

@@ -303,7 +303,7 @@ PIECES = st.sampled_from([0, 1, 1, 2, 5, 12, 13, 33, 70])
 def steps_of(pieces: Sequence[tuple[int, ...]], order: Sequence[int]) -> list[Step]:
     """Steps that bring the sequences to their ends: `pieces` of each first, then all that is left."""
     texts = [random_ids(n, seed=n) for n in LENGTHS]
-    steps = []
+    steps: list[Step] = []
     for piece in [*pieces, LENGTHS]:
         step = [(seq, texts[seq][: piece[seq]]) for seq in order if texts[seq][: piece[seq]]]
         texts = [text[n:] for text, n in zip(texts, piece, strict=True)]
