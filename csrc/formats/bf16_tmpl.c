@@ -37,7 +37,7 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
         acc[t] = vf_zero();
     for (int i = 0; i < k; i += 2, w += VL, a += nt) {
         const vb wi = vb_load(w);
-        prefetch(w + 1280);
+        prefetch((const char *)w + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_dot_bf16(acc[t], wi, a + t);
     }
@@ -56,7 +56,7 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
     for (int i = 0; i < k; i += 2, w += VL, a += 2 * nt) {
         const vb wi = vb_load(w);
         const vf lo = vf_bf16_lo(wi), hi = vf_bf16_hi(wi);
-        prefetch(w + 1280);
+        prefetch((const char *)w + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_fma(vf_set1(a[t]), lo, acc[t]);
         if (i + 1 < k)

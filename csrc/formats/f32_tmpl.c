@@ -30,7 +30,7 @@ INLINE void f32_tile(const int nt, float *y, const void *panel, const void *x, i
         acc[t] = vf_zero();
     for (int i = 0; i < k; i++, w += VL, a += nt) {
         const vf wi = vf_load(w);
-        prefetch(w + 1280);
+        prefetch((const char *)w + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_fma(vf_set1(a[t]), wi, acc[t]);
     }

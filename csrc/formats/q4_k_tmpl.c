@@ -91,7 +91,7 @@ INLINE void q4_k_step(const int nt, vf *acc, const uint8_t *qs, vf w, vf m, cons
     for (int v = 0; v < 4; v++) {
         const vb byte = vb_load(qs + v * 4 * VL);
         const vb lo = vb_lo4(byte), hi = vb_hi4(byte);
-        prefetch(qs + v * 4 * VL + 5120);
+        prefetch(qs + v * 4 * VL + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = d4_dot(dot[t], lo, a + 32 * t + 8 * v);
         UNROLL for (int t = 0; t < nt; t++)

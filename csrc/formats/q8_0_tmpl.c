@@ -56,7 +56,7 @@ INLINE void q8_0_step(const int nt, vf *acc, const uint8_t *qs, const uint16_t *
         dot[t] = d8_init(z + t);
     for (int g = 0; g < 8; g++) {
         const w8 w = w8_from(vb_load(qs + g * 4 * VL));
-        prefetch(qs + g * 4 * VL + 5120);
+        prefetch(qs + g * 4 * VL + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = d8_dot(dot[t], w, a + 32 * t + 4 * g);
     }
