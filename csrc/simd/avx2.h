@@ -127,4 +127,5 @@ static inline d8 d8_dot(d8 acc, w8 w, const int8_t *a)
 static inline vi vi_from_d8(d8 acc) { return acc; }
 #endif
 
-static inline void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
+/* gcc 12 drops __builtin_prefetch under a target pragma */
+static inline void prefetch(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }

@@ -81,4 +81,5 @@ static inline vi vi_from_d8(d8 acc) { return acc; }
 static inline vf vf_dot_bf16(vf acc, vb w, const uint32_t *a) { return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)vb_4(a)); }
 #endif
 
-static inline void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
+/* gcc 12 drops __builtin_prefetch under a target pragma */
+static inline void prefetch(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
