@@ -70,11 +70,11 @@ struct pl_kernels {
 
     /* y_i = x_i / sqrt(mean(x^2) + eps) * w_i */
     void (*rmsnorm)(float *y, const float *x, const float *w, int n, float eps);
-    /* token t of a tile of nt <- x [k] */
+    /* token t of a tile of nt <- x [k]; PL_ACT_I8: k is a multiple of PL_I8_BLOCK */
     void (*act[PL_N_ACTS])(void *tile, int t, int nt, const float *x, int k);
     /* (x_i, x_(i+n/2)) rotated by angle i: cs [2][n/2] = cos, sin (Su et al. 2021, half split) */
     void (*rope)(float *x, const float *cs, int n);
-    void (*add)(float *y, const float *a, const float *b, int n);          /* y = a + b */
+    void (*add)(float *y, const float *a, const float *b, int n);          /* y = a + b; y may be a */
     void (*swiglu)(float *y, const float *gate, const float *up, int n);   /* silu(gate) up */
 
     void (*kv_store[PL_N_KV])(void *k, void *v, int slot, const float *key, const float *value,
@@ -87,7 +87,7 @@ struct pl_kernels {
     int (*argmax)(const float *x, int n);         /* the lowest index of the maximum; no NaN wins */
     float (*exp_sum)(float *y, const float *x, float max, float beta, int n);
                                                   /* y = e^(beta (x - max)); returns sum y */
-    /* The vocabulary itself, for the checks: y = e^x */
+    /* The vocabulary itself, for the checks: y = e^x, x clamped to [-87, 88] */
     void (*exp)(float *y, const float *x, int n);
 };
 
