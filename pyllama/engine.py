@@ -217,9 +217,14 @@ class Engine:
                 block = self.model.pool.take()
                 self.model.batch.block_table[request.slot, len(request.blocks)] = block
                 request.blocks.append(block)
-            except OutOfKVBlocks as error:
+            except OutOfKVBlocks:
                 youngest = self.running[-1]
                 if len(self.running) == 1:
+                    most = self.model.kv_plan.n_blocks * _core.KV_BLOCK
+                    error = OutOfKVBlocks(
+                        f"the KV cache holds {most} tokens and this request needs more: "
+                        "raise kv_bytes or lower n_ctx"
+                    )
                     with self.lock:
                         self._drop(request, error)
                     return False

@@ -37,10 +37,12 @@ class Stream:
         return self
 
     def __next__(self) -> str:
-        if self._request.pieces is None:
+        pieces = self._request.pieces
+        if pieces is None:
             raise StopIteration
-        piece = self._request.pieces.get()
+        piece = pieces.get()
         if piece is None:
+            pieces.put(None)  # for another thread that waits here
             self._request.pieces = None
             if self._request.error is not None and not self._request.cancelled:
                 raise self._request.error
@@ -156,7 +158,7 @@ class LLM:
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """float32 [n, vocab]: the logits after each of n token ids."""
-        ids = self._ids(token_ids)
+        ids = self._ids(token_ids, "token_ids", "token ids, as tokenizer.encode() makes them")
         if len(ids) > self.n_ctx:
             raise ContextLengthError(
                 f"token_ids: expected at most {self.n_ctx}, the context, found {len(ids)}"
@@ -201,17 +203,23 @@ class LLM:
 
     # ---- inside ----
 
-    def _ids(self, ids: Sequence[int]) -> list[int]:
+    def _ids(
+        self, ids: Sequence[int], name: str = "prompt", wanted: str = "a text or token ids"
+    ) -> list[int]:
         vocab = self._model.config.vocab_size
         try:
+            if isinstance(ids, (str, bytes, bytearray, memoryview, dict)) or any(
+                isinstance(i, bool) for i in ids
+            ):
+                raise TypeError
             out = list(map(operator.index, ids))
         except TypeError:
-            raise TypeError(f"prompt: expected a text or token ids, found {ids!r:.80}") from None
+            raise TypeError(f"{name}: expected {wanted}, found {ids!r:.80}") from None
         if not out:
-            raise ValueError("prompt: expected at least one token, found none")
+            raise ValueError(f"{name}: expected at least one token, found none")
         if min(out) < 0 or max(out) >= vocab:
             bad = next(i for i in out if not 0 <= i < vocab)
-            raise ValueError(f"prompt: expected token ids from 0 to {vocab - 1}, found {bad}")
+            raise ValueError(f"{name}: expected token ids from 0 to {vocab - 1}, found {bad}")
         return out
 
     def _request(self, prompt: Prompt, params: SamplingParams, stream: bool) -> Request:
@@ -250,13 +258,14 @@ def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt or several: a text, ids, or a sequence of either."""
     if isinstance(prompts, str):
         return [prompts]
+    if isinstance(prompts, (bytes, bytearray, memoryview, dict)) or not hasattr(prompts, "__iter__"):
+        raise TypeError(f"prompts: expected texts or lists of token ids, found {prompts!r:.80}")
     many: list[Any] = list(prompts)
     if many and all(isinstance(p, (int, np.integer)) and not isinstance(p, bool) for p in many):
         return [many]
-    if bad := [
-        p for p in many if isinstance(p, (bytes, int)) or not isinstance(p, (str, Sequence, np.ndarray))
-    ]:
-        raise TypeError(f"prompts: expected texts or lists of token ids, found {bad[0]!r}")
+    for p in many:
+        if isinstance(p, (bytes, bytearray, int)) or not isinstance(p, (str, Sequence, np.ndarray)):
+            raise TypeError(f"prompts: expected texts or lists of token ids, found {p!r:.80}")
     return many
 
 

@@ -95,6 +95,10 @@ class Model:
         fixed = self.tables.size + self.plan.workspace_bytes
         room = None if left is None else left - fixed
         n = one * max_batch if kv_bytes is None else kv_bytes // block
+        if kv_bytes is not None and n < 1:
+            raise ValueError(
+                f"kv_bytes: expected at least {block}, a block of {_core.KV_BLOCK} tokens, found {kv_bytes}"
+            )
         if kv_bytes is None and room is not None:
             n = min(n, max(one if explicit else 1, room // 2 // block))
         if n < 1 or (room is not None and n * block > room):

@@ -50,9 +50,14 @@ class SamplingParams:
         _check_float("min_p", self.min_p, 0.0, 1.0)
         if self.seed is not None:
             _check_int("seed", self.seed, 0, 2**64 - 1)
-        stops = self.stop_strings()
-        if any(not isinstance(s, str) or not s for s in stops):
+        if self.stop is not None and not isinstance(self.stop, (str, list, tuple)):
+            raise TypeError(f"stop: expected a string or a list of them, found {self.stop!r}")
+        if any(not isinstance(s, str) for s in self.stop_strings()):
+            raise TypeError(f"stop: expected strings, found {self.stop!r}")
+        if any(not s for s in self.stop_strings()):
             raise ValueError(f"stop: expected non-empty strings, found {self.stop!r}")
+        if not isinstance(self.ignore_eos, bool):
+            raise TypeError(f"ignore_eos: expected a bool, found {self.ignore_eos!r}")
 
     def stop_strings(self) -> tuple[str, ...]:
         """`stop` as a tuple."""

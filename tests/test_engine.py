@@ -16,7 +16,7 @@ import pytest
 from ggufmodel import ModelFiles, random_ids
 
 import pyllama
-from pyllama import LLM, Cancelled, ContextLengthError, SamplingParams
+from pyllama import LLM, Cancelled, ContextLengthError, OutOfKVBlocks, SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
 
@@ -154,6 +154,26 @@ def test_cancelled_stream_leaves_others_alone(llm: LLM) -> None:
     assert texts(llm, [random_ids(5)])[0] == expected
 
 
+def test_a_stream_shared_by_threads_ends_in_all(llm: LLM) -> None:
+    stream = llm.stream([1], SamplingParams(temperature=0, max_tokens=200, ignore_eos=True))
+    pieces: list[str] = []
+    threads = [threading.Thread(target=lambda: pieces.extend(stream), daemon=True) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(20)
+    assert not any(t.is_alive() for t in threads)
+    assert sorted(pieces) == sorted(llm.stream([1], stream._request.params))
+
+
+def test_a_request_beyond_the_cache_says_so(small: str) -> None:
+    with LLM(small, kv_bytes=100_000, prefill_chunk=16) as llm:
+        most = llm.model.kv_plan.n_blocks * 32
+        with pytest.raises(OutOfKVBlocks, match=f"holds {most} tokens"):
+            llm.generate([random_ids(most + 1)], GREEDY)
+        assert len(texts(llm, [[1, 2]])[0]) == 24
+
+
 def test_a_stream_keeps_its_llm_open(small: str) -> None:
     assert len("".join(LLM(small).stream("a", SamplingParams(seed=1, max_tokens=40, ignore_eos=True)))) > 0
 
@@ -283,6 +303,11 @@ def test_import_is_light() -> None:
         ([[1] * 512], {}, ContextLengthError, "511"),
         ([b"bytes"], {}, TypeError, "bytes"),
         ([None], {}, TypeError, "None"),
+        (b"bytes", {}, TypeError, "bytes"),
+        (5, {}, TypeError, "5"),
+        ([[True]], {}, TypeError, "True"),
+        ("", {"stop": 5}, TypeError, "stop"),
+        ("", {"ignore_eos": "no"}, TypeError, "ignore_eos"),
         ([["a"]], {}, TypeError, "token ids"),
         ([[1.5]], {}, TypeError, "token ids"),
     ],
@@ -305,7 +330,7 @@ def test_bad_arguments(llm: LLM, prompt, options, error, words) -> None:
         ({"compute": "f64"}, ValueError),
         ({"kv_dtype": "q4"}, ValueError),
         ({"prefill_chunk": 0}, ValueError),
-        ({"kv_bytes": 1}, MemoryError),
+        ({"kv_bytes": 1}, ValueError),
     ],
 )
 def test_bad_llm_arguments(small: str, options, error) -> None:

@@ -294,7 +294,7 @@ def test_same_pair_same_draw() -> None:
         ("max_tokens", 2.0, TypeError),
         ("stop", "", ValueError),
         ("stop", ["a", ""], ValueError),
-        ("stop", [1], ValueError),
+        ("stop", [1], TypeError),
     ],
 )
 def test_bad_parameters(name: str, value: object, error: type[Exception]) -> None:
