@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -44,9 +45,7 @@ class SamplingParams:
             _check_int("max_tokens", self.max_tokens, 1, 2**31 - 1)
         _check_float("temperature", self.temperature, 0.0, 1e30)  # a float32 in C
         _check_int("top_k", self.top_k, 0, 2**31 - 1)
-        _check_float("top_p", self.top_p, 0.0, 1.0)
-        if self.top_p == 0.0:
-            raise ValueError("top_p: expected a number in (0, 1], found 0")
+        _check_float("top_p", self.top_p, 0.0, 1.0, above=True)
         _check_float("min_p", self.min_p, 0.0, 1.0)
         if self.seed is not None:
             _check_int("seed", self.seed, 0, 2**64 - 1)
@@ -71,17 +70,19 @@ class SamplingParams:
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name}: expected an int, found {value!r}")
-    if not low <= value <= high:
+    if not low <= int(value) <= high:
         raise ValueError(f"{name}: expected {low} to {high}, found {value}")
 
 
-def _check_float(name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+def _check_float(name: str, value: object, low: float, high: float, above: bool = False) -> None:
+    """low <= value <= high, or low < value with `above`."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number, found {value!r}")
-    if not (low <= value <= high and math.isfinite(value)):
-        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, found {value!r}")
+    if not (low <= float(value) <= high and math.isfinite(value)) or (above and value == low):
+        found = f"{'above' if above else 'from'} {low:g} to {high:g}, found {value!r}"
+        raise ValueError(f"{name}: expected a number {found}")
 
 
 def params_from(params: SamplingParams | None, options: dict[str, object]) -> SamplingParams:

@@ -302,6 +302,10 @@ def test_bad_parameters(name: str, value: object, error: type[Exception]) -> Non
         SamplingParams(**{name: value})  # type: ignore[arg-type]
 
 
+def test_numpy_numbers_are_numbers() -> None:
+    assert SamplingParams(top_k=np.int64(3), top_p=np.float32(0.5)) == SamplingParams(top_k=3, top_p=0.5)
+
+
 def test_defaults_and_limits() -> None:
     p = SamplingParams()
     assert (p.temperature, p.top_k, p.top_p, p.min_p, p.seed, p.max_tokens) == (1.0, 0, 1.0, 0.0, None, None)
