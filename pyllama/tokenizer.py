@@ -196,6 +196,8 @@ class Tokenizer(ABC):
         """
         table, pieces, types = self._piece_bytes, self._pieces, self._types
         drop_space, parts = self._drops_space, []
+        if isinstance(ids, (str, bytes)):
+            raise TypeError(f"ids: expected token ids, found {ids!r:.80}")
         for token in ids:
             if not 0 <= token < len(table):
                 raise _bad_id(token, len(table))

@@ -203,6 +203,8 @@ def test_encode_refuses_what_is_no_text() -> None:
         synthetic().encode("ab\ud800")
     with pytest.raises(TypeError, match="expected str, found bytes"):
         synthetic().encode(b"ab")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="ids: expected token ids, found 'a'"):
+        synthetic().decode("a")  # type: ignore[arg-type]
 
 
 def test_stream_holds_back_unfinished_characters() -> None:
