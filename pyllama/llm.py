@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ._core import KV_BLOCK
 from .cpu import default_threads
 from .engine import Engine
-from .errors import ContextLengthError, ModelLoadError
+from .errors import ContextLengthError, ModelLoadError, OutOfKVBlocks
 from .model import Model
 from .request import Request, RequestOutput
 from .sampling import SamplingParams, params_from
@@ -104,7 +105,6 @@ class LLM:
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
         _int("max_batch", max_batch, 1, 1 << 12)
         with GGUFFile(model) as file:
-            self.tokenizer = Tokenizer.from_gguf(file.metadata, file.path)
             self._model = Model(
                 file,
                 n_ctx=n_ctx,
@@ -116,6 +116,7 @@ class LLM:
                 max_batch=max_batch,
                 use_hugepages=use_hugepages,
             )
+            self.tokenizer = Tokenizer.from_gguf(file.metadata, file.path)
             if self.tokenizer.vocab_size != self._model.config.vocab_size:
                 raise ModelLoadError(
                     f"{file.path}: token_embd.weight: expected {self.tokenizer.vocab_size} rows, "
@@ -137,7 +138,8 @@ class LLM:
         """Continues each prompt, a text or a list of token ids; all of them together.
 
         params: one for all, or one per prompt; or keywords of SamplingParams and their aliases.
-        Raises ContextLengthError for a prompt that does not fit, Cancelled if the LLM is closed.
+        Raises ContextLengthError for a prompt that does not fit the context, OutOfKVBlocks for one
+        that does not fit kv_bytes, Cancelled if the LLM is closed.
         """
         many = _prompts(prompts)
         if isinstance(params, Sequence):
@@ -195,6 +197,10 @@ class LLM:
         """Ends what is running (its callers get Cancelled) and gives all memory back."""
         self._finalizer()
 
+    def __repr__(self) -> str:
+        state = "" if self._finalizer.alive else ", closed"
+        return f"LLM({self._model.path!r}, n_ctx={self.n_ctx}, n_threads={self.n_threads}{state})"
+
     def __enter__(self) -> LLM:
         return self
 
@@ -229,6 +235,11 @@ class LLM:
         if room < 1:
             raise ContextLengthError(
                 f"prompt: expected at most {self.n_ctx - 1} tokens, the context less one, found {len(ids)}"
+            )
+        most = self._model.kv_plan.n_blocks * KV_BLOCK
+        if len(ids) > most:
+            raise OutOfKVBlocks(
+                f"prompt: expected at most {most} tokens, all that kv_bytes holds, found {len(ids)}"
             )
         return Request(
             ids,

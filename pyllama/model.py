@@ -58,6 +58,10 @@ class Model:
         self.file_bytes = file.size
         self.kernels = _core.Kernels(os.environ.get("PYLLAMA_ISA") or None)
         arch = architecture(file)
+        if not file.tensors:
+            raise ModelLoadError(
+                f"{file.path}: tensors: expected a model's weights, found none: a vocabulary alone"
+            )
         self.config = arch.read_config(file)
         self.n_ctx = self.config.n_ctx if n_ctx is None else n_ctx
         if not 1 <= self.n_ctx <= self.config.n_ctx:
@@ -180,7 +184,7 @@ class Model:
 
 def inspect_plan(model: Model) -> tuple[Plan, list[str]]:
     """The plan and its nodes as text, for `inspect --program`."""
-    marks = {0: " ", 1: "|", 2: ".", 3: "|"}
+    marks = {0: " ", 1: ":", 2: ".", 3: "|"}
     lines = [
         f"{marks[int(op['barrier'])]} {node.describe()}"
         for op, node in zip(model.plan.ops, model.nodes, strict=True)

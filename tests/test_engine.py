@@ -169,8 +169,10 @@ def test_a_stream_shared_by_threads_ends_in_all(llm: LLM) -> None:
 def test_a_request_beyond_the_cache_says_so(small: str) -> None:
     with LLM(small, kv_bytes=100_000, prefill_chunk=16) as llm:
         most = llm.model.kv_plan.n_blocks * 32
-        with pytest.raises(OutOfKVBlocks, match=f"holds {most} tokens"):
+        with pytest.raises(OutOfKVBlocks, match=f"prompt: expected at most {most} tokens"):
             llm.generate([random_ids(most + 1)], GREEDY)
+        with pytest.raises(OutOfKVBlocks, match=f"holds {most} tokens"):
+            llm.generate([random_ids(most - 2)], temperature=0, max_tokens=40, ignore_eos=True)
         assert len(texts(llm, [[1, 2]])[0]) == 24
 
 

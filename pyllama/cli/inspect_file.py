@@ -28,6 +28,7 @@ LEGEND = (
     "domain: tokens, the rows of a batch; outputs, those whose logits are wanted; head, a chunk of these",
     "|  all threads wait for each other before this op",
     ".  they wait only while rows are so few that each thread computes the norms for itself",
+    ":  they wait only when rows are more than that",
 )
 
 
