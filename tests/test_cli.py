@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from clirun import ROOT, SHARED, modules_after, run, start
+from clirun import COMMAND, ENV, ROOT, SHARED, modules_after, run, start
 from ggufwriter import write_gguf
 
 import pyllama
@@ -176,6 +177,7 @@ def test_run_tells_a_story() -> None:
         (["bench", "-m", "MODEL", "-p", "0", "-n", "0"], 2, "expected a test"),
         (["bench", "-m", "MODEL", "-p", "5-"], 2, "expected numbers >= 0"),
         (["bench", "-m", "MODEL", "-npl", "0"], 2, "expected numbers >= 1"),
+        (["bench", "-m", "MODEL", "-p", "8", "-npl", "2"], 2, "expected -p or -npl, found both"),
         (["bench", "-m", "MODEL", "-pg", "7"], 2, "expected two numbers"),
         (["bench", "-m", "MODEL", "-ctk", "f16,q9"], 2, "found 'q9'"),
         (["inspect", "-m", "nope.gguf"], 1, "nope.gguf: No such file or directory"),
@@ -189,6 +191,22 @@ def test_errors_are_one_line(tiny: Path, args: list[str], code: int, message: st
     assert first.startswith("pyllama: error: ") and message in first
     assert not hint if code == 1 else re.fullmatch(r"Try 'pyllama( \w+)? --help'\.", hint[0])
     assert done.stdout == ""
+
+
+def test_a_prompt_that_is_no_text(tiny: Path) -> None:
+    done = subprocess.run([*COMMAND, "run", "-m", tiny, "-p", b"a\xff"], capture_output=True, env=ENV)
+    assert done.returncode == 1
+    assert done.stderr == b"pyllama: error: -p: expected UTF-8, found invalid start byte at 1\n"
+
+
+def test_a_closed_stdout_is_said(tiny: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *COMMAND, "run", "-m", tiny, "-p", "a"],
+        stderr=subprocess.PIPE,
+        env=ENV,
+    )
+    assert done.returncode == 1
+    assert done.stderr == b"pyllama: error: stdout: expected an open file, found none\n"
 
 
 # ---- a reader that goes away, and Ctrl-C ----
@@ -228,9 +246,7 @@ def test_inspect_text(tiny: Path) -> None:
         assert line in text.splitlines()
     assert re.search(r"^  tokenizer.ggml.tokens .*<unk>, <s>, </s>, <0x00>, .* of \d{3}$", text, re.M)
     assert re.search(r"^  blk.1.ffn_down.weight +F32 +64 x 128 ", text, re.M)
-    assert re.search(
-        r"^  \| MATMUL_SWIGLU +tokens +64 -> 128 +blk.0.ffn_gate.weight blk.0.ffn_up", text, re.M
-    )
+    assert re.search(r"^  : MATMUL_SWIGLU +tokens +64 -> 128 +blk.0.ffn_gate.weight blk.0.ffn_up", text, re.M)
     assert "all threads wait" in text
 
 

@@ -56,7 +56,8 @@ def commands() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, by default sys.argv's; returns the exit code."""
     if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # to the end of the process
+        complain("stdout: expected an open file, found none")
+        return EXIT_ERROR
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model may say what the locale cannot
     try:

@@ -204,6 +204,10 @@ OPTIONS = (
 )
 
 
+_SINGLE = (("p", "n_prompt"), ("n", "n_gen"), ("pg", "pg"), ("d", "depth"))
+_BATCHED = ("npp", "ntg", "npl")
+
+
 @click.command(short_help="Measure speed: llama-bench's tables.")
 @with_options(OPTIONS)
 def command(output: str, repetitions: int | None, no_warmup: bool, quiet: bool, **options: Any) -> None:
@@ -215,8 +219,14 @@ def command(output: str, repetitions: int | None, no_warmup: bool, quiet: bool, 
     """
     from .rows import BATCH_COLUMNS, OPTIONAL_COLUMNS, TEST_COLUMNS, writing
 
+    single = [f"-{s}" for s, name in _SINGLE if options[name]]
+    batched = [f"-{name}" for name in _BATCHED if options[name]]
+    if single and batched:
+        raise click.UsageError(
+            f"expected {single[0]} or {batched[0]}, found both", click.get_current_context()
+        )
     setups, plan = make_setups(options), Plan(repetitions, not no_warmup, quiet)
-    if options["npp"] or options["ntg"] or options["npl"]:
+    if batched:
         batches = make_batch_tests(options)
         with writing(output, BATCH_COLUMNS) as writer:
             for setup in setups:

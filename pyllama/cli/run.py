@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
 import sys
 import time
@@ -34,13 +35,18 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
     if (prompt is None) == (file is None):
         raise click.UsageError("expected one of -p and -f", click.get_current_context())
     if prompt is not None:
-        return prompt
+        return utf8("-p", os.fsencode(prompt))  # the bytes that the shell gave
     assert file is not None
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    return utf8(file, data).removesuffix("\n")  # the one that editors add
+
+
+def utf8(name: str, data: bytes) -> str:
+    """The text; ClickException naming where it came from if it is no UTF-8."""
     try:
-        return data.decode().removesuffix("\n")  # the one that editors add
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise click.ClickException(f"{file}: expected UTF-8, found {error.reason} at {error.start}") from None
+        raise click.ClickException(f"{name}: expected UTF-8, found {error.reason} at {error.start}") from None
 
 
 def sampling_params(options: dict[str, Any]) -> SamplingParams:
