@@ -148,7 +148,7 @@ class Model:
                 self.kernels,
                 self.arena,
                 matrix,
-                file.fd,
+                file.tensor(w.name).fd,
                 file.tensor(w.name).offset,
                 formats[w.source],
                 w.rope_head,

@@ -14,35 +14,15 @@ inside the file and to be its own. Nothing is mapped: a file that shrinks gives 
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import stat
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final
+from typing import Final, final
 
-from pyllama.errors import ModelLoadError, UnsupportedModelError
+from pyllama.errors import UnsupportedModelError
 
-from .gguf_header import (
-    MAX_KV,
-    MIN_KV_BYTES,
-    Header,
-    load_error,
-    pread,
-    read_metadata,
-    read_version,
-    show,
-)
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-S = TypeVar("S")
-T = TypeVar("T")
-
-REQUIRED: Final[Any] = object()
-"""Default of the getters: a missing key is an error."""
+from .gguf_header import MAX_KV, MIN_KV_BYTES, Header, read_metadata, read_version, show
+from .source import ModelSource, TensorInfo
 
 GGML_TYPES: Final[dict[int, tuple[str, int, int]]] = {
     0: ("F32", 1, 4),
@@ -102,21 +82,8 @@ MIN_ALIGNMENT: Final = 8  # by the specification
 MAX_ALIGNMENT: Final = 1 << 20
 DEFAULT_ALIGNMENT: Final = 32
 
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """Where one tensor lies in the file, proven to be inside it.
-
-    `type` is a name of GGML_TYPES. `shape` is rows first: a matrix of GGUF dims [columns, rows]
-    has shape (rows, columns). `offset` counts bytes from the start of the file; `nbytes` is
-    product of shape / block * bytes per block, rows without padding.
-    """
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
+# Architectures whose converters reorder the rows of Q and K, for rotation by neighbouring pairs.
+INTERLEAVED: Final = frozenset({"llama", "granite", "smollm3"})
 
 
 def _read_tensor(head: Header, i: int) -> TensorInfo:
@@ -162,7 +129,7 @@ def _read_tensors(head: Header, n: int, alignment: int) -> dict[str, TensorInfo]
         if end > head.size:
             expected = f"an extent inside the file's {head.size} bytes"
             raise head.bad(field, expected, f"{t.offset}: bytes {begin} to {end}")
-        tensors[t.name] = TensorInfo(t.name, t.type, t.shape, begin, t.nbytes)
+        tensors[t.name] = TensorInfo(t.name, t.type, t.shape, begin, t.nbytes, head.fd)
     _check_overlap(head, list(tensors.values()))
     return tensors
 
@@ -177,10 +144,10 @@ def _check_overlap(head: Header, tensors: list[TensorInfo]) -> None:
 
 
 @final
-class GGUFFile:
+class GGUFFile(ModelSource):
     """An open GGUF file: its metadata, the places of its tensors, and their bytes on request.
 
-    Attributes: `path`, `fd` (O_RDONLY, -1 once closed), `size` in bytes, `version` 2 or 3,
+    Attributes: `path`, `size` in bytes, `version` 2 or 3,
     `alignment` in bytes, `metadata` (int, float, bool, str, list[str], or a read-only numpy array
     [n] for arrays of numbers and bools), `tensors`; both in file order. It is a context manager,
     and `read` may be called from any thread.
@@ -190,29 +157,21 @@ class GGUFFile:
     file, one shard of several, arrays in arrays, and unknown value or tensor types.
     """
 
-    fd: int = -1
-
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: str = os.fsdecode(path)
-        mode = os.stat(self.path).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
-        if not stat.S_ISREG(mode):  # to open a FIFO would wait for its writer
-            raise self._bad("file", "a regular file", f"mode {stat.filemode(mode)}")
-        self.fd = os.open(self.path, os.O_RDONLY)
+        super().__init__(path)
         try:
-            self.size: int = os.fstat(self.fd).st_size
-            self._read_header()
+            self._read_header(*self.open(self.path))
         except BaseException:
             self.close()
             raise
 
-    def _read_header(self) -> None:
-        head = Header(self.path, self.fd, self.size)
+    def _read_header(self, fd: int, size: int) -> None:
+        self.size = size
+        head = Header(self.path, fd, size)
         self.version: int = read_version(head)
         n_tensors = head.count("tensor_count", MAX_TENSORS, MIN_TENSOR_BYTES)
         n_kv = head.count("metadata_kv_count", MAX_KV, MIN_KV_BYTES)
-        self.metadata: dict[str, Any] = read_metadata(head, n_kv)
+        self.metadata = read_metadata(head, n_kv)
         shards = self.get_int("split.count", 1)
         if shards > 1:
             expected = "1: models in several files are not supported"
@@ -222,128 +181,5 @@ class GGUFFile:
         )
         if self.alignment & (self.alignment - 1):
             raise self._bad("general.alignment", "a power of two", self.alignment)
-        self.tensors: dict[str, TensorInfo] = _read_tensors(head, n_tensors, self.alignment)
-
-    def tensor(self, name: str) -> TensorInfo:
-        """The place of tensor `name`; ModelLoadError if the file has none of that name."""
-        if name not in self.tensors:
-            raise self._bad(f"tensor {show(name)}", "a tensor of this name", "none")
-        return self.tensors[name]
-
-    def read(self, name: str) -> bytes:
-        """All bytes of a tensor, row after row; ModelLoadError if it is missing or cut short."""
-        info = self.tensor(name)
-        if self.fd < 0:
-            raise ValueError(f"{self.path} is closed")
-        data = pread(self.fd, info.nbytes, info.offset)
-        if len(data) != info.nbytes:
-            found = f"{len(data)}: the file shrank"
-            raise self._bad(f"tensor {show(name)} data", f"{info.nbytes} bytes", found)
-        return data
-
-    def get_int(
-        self,
-        key: str,
-        default: int | T = REQUIRED,
-        *,
-        min: int | None = None,
-        max: int | None = None,
-    ) -> int | T:
-        """An integer of any width, min <= value <= max; the default is not checked."""
-        return self._scalar(key, default, int, "an integer", min, max)
-
-    def get_float(
-        self,
-        key: str,
-        default: float | T = REQUIRED,
-        *,
-        min: float | None = None,
-        max: float | None = None,
-    ) -> float | T:
-        """A finite float32 or float64, min <= value <= max; the default is not checked."""
-        return self._scalar(key, default, float, "a finite float", min, max)
-
-    def get_str(self, key: str, default: str | T = REQUIRED) -> str | T:
-        """A string; the default is not checked."""
-        return self._scalar(key, default, str, "a string")
-
-    def get_bool(self, key: str, default: bool | T = REQUIRED) -> bool | T:
-        """A bool; the default is not checked."""
-        return self._scalar(key, default, bool, "a bool")
-
-    def get_array(
-        self,
-        key: str,
-        kind: Literal["str", "int", "float", "bool"],
-        default: Any = REQUIRED,
-        *,
-        length: int | None = None,
-    ) -> Any:
-        """list[str] for "str", else a read-only numpy array [n]; floats are finite.
-
-        `length` is the n that it must have; the default is not checked.
-        """
-        dtypes = {"str": "", "int": "iu", "float": "f", "bool": "b"}[kind]
-        what = f"an array of {kind}" if length is None else f"an array of {length} {kind}"
-        value = self._lookup(key, default, what)
-        if key not in self.metadata:
-            return value
-        dtype = value.dtype.kind if hasattr(value, "dtype") else ""
-        fits = isinstance(value, list) if kind == "str" else dtype and dtype in dtypes
-        if not fits or length not in (None, len(value)):
-            raise self._bad(key, what, show(value))
-        if kind == "float":
-            import numpy as np  # late, as in gguf_header
-
-            wrong = np.flatnonzero(~np.isfinite(value))
-            if len(wrong):
-                raise self._bad(f"{key}[{wrong[0]}]", "a finite float", value[wrong[0]])
-        return value
-
-    def _lookup(self, key: str, default: Any, what: str) -> Any:
-        if key in self.metadata:
-            return self.metadata[key]
-        if default is REQUIRED:
-            raise self._bad(key, what, "no such key")
-        return default
-
-    def _scalar(
-        self, key: str, default: T, kind: type[S], what: str, least: Any = None, most: Any = None
-    ) -> S | T:
-        bounds = [f"{op} {x}" for op, x in ((">=", least), ("<=", most)) if x is not None]
-        what = f"{what} {' and '.join(bounds)}".rstrip()
-        value = self._lookup(key, default, what)
-        if key not in self.metadata:
-            return default
-        finite = not isinstance(value, float) or math.isfinite(value)
-        fits = (
-            type(value) is kind  # to isinstance, a bool is an int
-            and finite
-            and (least is None or least <= value)
-            and (most is None or value <= most)
-        )
-        if not fits:
-            raise self._bad(key, what, show(value))
-        found: S = value
-        return found
-
-    def _bad(
-        self, field: str, expected: Any, found: Any, cls: type[ModelLoadError] = ModelLoadError
-    ) -> ModelLoadError:
-        return load_error(self.path, field, expected, found, cls)
-
-    def close(self) -> None:
-        """Close the file; twice is fine. `read` raises ValueError afterwards."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
-
-    def __enter__(self) -> GGUFFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
+        self.tensors = _read_tensors(head, n_tensors, self.alignment)
+        self.rope_interleaved = self.metadata.get("general.architecture") in INTERLEAVED
