@@ -37,7 +37,7 @@ int pl_plan_tiles(const struct pl_run *run, int domain, struct pl_tile *tiles)
 struct unit {
     struct pl_tile tile;
     int kv_head, head, n_heads;  /* heads of the unit: head .. head + n_heads - 1 */
-    int nq, domain, layer;
+    int nq, domain, layer, window;
 };
 
 static struct unit unit_at(const struct pl_run *run, const struct pl_op *op, int i)
@@ -52,9 +52,28 @@ static struct unit unit_at(const struct pl_run *run, const struct pl_op *op, int
         .n_heads = end - first,
         .domain = op->domain,
         .layer = op->layer,
+        .window = op->window,
     };
     u.nq = u.tile.n * u.n_heads;
     return u;
+}
+
+/* The keys of a block from key0 on that the query at `pos` sees: those at or before it, inside its
+ * window if there is one. */
+static uint32_t visible_keys(int pos, int key0, int window)
+{
+    const int end = pos + 1 - key0, start = window > 0 ? end - window : 0;
+    if (end <= 0 || start >= PL_KV_BLOCK)
+        return 0;
+    const uint32_t before = end >= PL_KV_BLOCK ? ~UINT32_C(0) : (UINT32_C(1) << end) - 1;
+    return start > 0 ? before & ~((UINT32_C(1) << start) - 1) : before;
+}
+
+/* The first key chunk that the unit's queries see: what lies before leaves no trace. */
+static int first_chunk(const struct pl_run *run, const struct unit *u)
+{
+    const int first = run->b->pos[row_of(run, u->domain, u->tile.row)] + 1 - u->window;
+    return u->window > 0 && first > 0 ? first / PL_KEY_CHUNK : 0;
 }
 
 static int last_pos(const struct pl_run *run, const struct unit *u)
@@ -88,13 +107,15 @@ static void attend_chunk(const struct pl_run *run, const struct unit *u, const f
     }
     const int first = chunk * (PL_KEY_CHUNK / PL_KV_BLOCK);
     for (int block = first; block < first + PL_KEY_CHUNK / PL_KV_BLOCK && block * PL_KV_BLOCK <= last; block++) {
-        int visible[PL_QUERY_MAX], n_keys = 0;
+        uint32_t visible[PL_QUERY_MAX], any = 0;
         for (int i = 0; i < u->nq; i++) {
             const int pos = run->b->pos[row_of(run, u->domain, u->tile.row + i / u->n_heads)];
-            const int n = pos + 1 - block * PL_KV_BLOCK;
-            visible[i] = n < 0 ? 0 : n > PL_KV_BLOCK ? PL_KV_BLOCK : n;
-            n_keys = visible[i] > n_keys ? visible[i] : n_keys;
+            visible[i] = visible_keys(pos, block * PL_KV_BLOCK, u->window);
+            any |= visible[i];
         }
+        if (!any)
+            continue;
+        const int n_keys = 32 - __builtin_clz(any);
         const char *const k = p->kv.base + table[block] * p->kv.block_bytes + ((int64_t)u->layer * p->n_kv_heads + u->kv_head) * p->kv.head_bytes;
         p->kernels->attend[p->kv.dtype][u->nq](s.o, s.m, s.l, q, k, k + p->kv.k_bytes, p->head_dim, n_keys, visible);
     }
@@ -133,8 +154,9 @@ static void attend_whole(const struct pl_run *run, const struct pl_op *op, int i
     const struct state sum = state_at(scratch), part = state_at(scratch + state_floats(run));
     float *const q = scratch + 2 * state_floats(run);
     gather_queries(run, op, &u, q, member);
-    attend_chunk(run, &u, q, 0, sum);
-    for (int chunk = 1; chunk * PL_KEY_CHUNK <= last_pos(run, &u) && !cancelled(run); chunk++) {
+    int chunk = first_chunk(run, &u);
+    attend_chunk(run, &u, q, chunk, sum);
+    for (chunk++; chunk * PL_KEY_CHUNK <= last_pos(run, &u) && !cancelled(run); chunk++) {
         attend_chunk(run, &u, q, chunk, part);
         merge(run, &u, sum, part);
     }
@@ -153,7 +175,7 @@ static void attend_split(const struct pl_run *run, const struct pl_op *op, struc
     for (int i; (i = pl_take(supply, member, run->n_members, n_units * run->n_chunks)) >= 0 && !cancelled(run);) {
         const struct unit u = unit_at(run, op, i / run->n_chunks);
         const int chunk = i % run->n_chunks;
-        if (chunk * PL_KEY_CHUNK > last_pos(run, &u))
+        if (chunk < first_chunk(run, &u) || chunk * PL_KEY_CHUNK > last_pos(run, &u))
             continue;
         gather_queries(run, op, &u, q, member);
         attend_chunk(run, &u, q, chunk, partial(run, i / run->n_chunks, chunk));
@@ -161,8 +183,9 @@ static void attend_split(const struct pl_run *run, const struct pl_op *op, struc
     pl_team_barrier(run->p->team);
     for (int i = n_units * member / run->n_members; i < n_units * (member + 1) / run->n_members; i++) {
         const struct unit u = unit_at(run, op, i);
-        const struct state sum = partial(run, i, 0);
-        for (int chunk = 1; chunk * PL_KEY_CHUNK <= last_pos(run, &u); chunk++)
+        int chunk = first_chunk(run, &u);
+        const struct state sum = partial(run, i, chunk);
+        for (chunk++; chunk * PL_KEY_CHUNK <= last_pos(run, &u); chunk++)
             merge(run, &u, sum, partial(run, i, chunk));
         store(run, op, &u, sum, member);
     }

@@ -49,6 +49,8 @@ struct pl_format {
     /* y [k] = one row of the file. This is the definition of the format. */
     void (*dequantize)(float *y, const uint8_t *row, int k);
     pl_tile_fn *const *tile;  /* [nt], 1 <= nt <= PL_TILE_MAX */
+    /* one row of the file <- x [k], rounded as GGUF's reference does; NULL: cannot. row may be x. */
+    void (*quantize)(uint8_t *row, const float *x, int k);
 };
 
 /* One head's K and V of PL_KV_BLOCK tokens. K [head_dim][PL_KV_BLOCK], V [PL_KV_BLOCK][v_dim],
@@ -59,9 +61,9 @@ enum pl_kv_dtype { PL_KV_F16, PL_KV_F32, PL_N_KV };
  * 2018; Dao et al. 2022): m' = max(m, max s), o' = o e^(m-m') + sum e^(s-m') v, l' likewise.
  *   o [nq][v_dim], m [nq], l [nq]   running state, start 0, -1e30, 0
  *   q [head_dim][nq]                queries, already times the softmax scale
- *   visible [nq]                    keys that query may see: 0 .. n_keys                     */
+ *   visible [nq]                    the keys that a query may see, key j as bit j; none past n_keys */
 typedef void pl_attend_fn(float *o, float *m, float *l, const float *q, const void *k,
-                          const void *v, int head_dim, int n_keys, const int *visible);
+                          const void *v, int head_dim, int n_keys, const uint32_t *visible);
 
 struct pl_kernels {
     const char *name;

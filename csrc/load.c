@@ -66,13 +66,12 @@ static enum pl_status read_at(int fd, uint8_t *to, size_t n, int64_t offset)
     return PL_OK;
 }
 
-/* The row of the file that becomes row r. GGUF interleaves the halves of each head. */
+/* The row of the file that becomes row r. GGUF interleaves the rotated halves of each head. */
 static int source_row(const struct pl_load *load, int r)
 {
-    const int d = load->rope_head;
-    if (d <= 0)
+    const int i = r % load->rope_head, half = load->rope_dim / 2;
+    if (i >= load->rope_dim)
         return r;
-    const int i = r % d, half = d / 2;
     return r - i + (i < half ? 2 * i : 2 * (i - half) + 1);
 }
 
@@ -99,6 +98,8 @@ static void pack_panel(const struct job *job, int panel, const uint8_t *rows, in
             continue;
         float *const y = floats + (size_t)i * (size_t)m->n_cols;
         job->source->dequantize(y, pointers[i], m->n_cols);
+        if (job->format->quantize)
+            job->format->quantize((uint8_t *)y, y, m->n_cols);
         pointers[i] = (const uint8_t *)y;
     }
     job->format->pack(job->arena + m->offset + panel * m->panel_bytes, pointers, n_rows, m->n_cols);

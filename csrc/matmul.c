@@ -54,9 +54,12 @@ static void panel_tile(const struct pl_run *run, const struct pl_op *op, int i, 
     const int64_t stride = run->p->buffers[op->out[i]].width;
     float *out = pl_row(run, op, op->out[i], tile.row, member) + r0;
     for (int t = 0; t < tile.n; t++, out += stride) {
-        const float *const yt = y[0] + t * vl;
-        if (op->kind == PL_MATMUL_ADD)
+        float *const yt = y[0] + t * vl;
+        if (op->kind == PL_MATMUL_ADD) {
+            if (op->value != 1.0f)
+                kernels->scale(yt, yt, op->value, n_rows);
             kernels->add(out, out, yt, n_rows);
+        }
         else if (op->kind == PL_MATMUL_SWIGLU)
             kernels->swiglu(out, yt, y[1] + t * vl, n_rows);
         else

@@ -51,8 +51,9 @@ struct pl_matrix {
 struct pl_load {
     int fd;
     int64_t file_offset;             /* of the first row */
-    int32_t source;     /* format of the file; if it is not the matrix's, that is F32 */
-    int32_t rope_head;  /* > 0: rows of each head of so many come interleaved (GGUF), store half split */
+    int32_t source;     /* format of the file; if it is not the matrix's, that is F32 or can quantize */
+    int32_t rope_head;  /* > 0: rows of each head of so many come interleaved (GGUF), store half split, */
+    int32_t rope_dim;   /* the first so many of them */
 };
 
 /* Reads by pread in chunks, packs in parallel. */
@@ -72,19 +73,21 @@ struct pl_buffer {
 };
 
 enum pl_op_kind {
-    PL_ROPE_TABLE,    /* out [n][head_dim] = cos, sin of pos * inv_freq */
+    PL_ROPE_TABLE,    /* out [n][rope_dim] = cos, sin of pos * inv_freq, times value */
     PL_EMBED,         /* out = W[token] */
     PL_NORM,          /* out = rmsnorm(in) * w */
     PL_ACT,           /* out = in as activations */
     PL_NORM_ACT,      /* out = rmsnorm(in) * w as activations */
     PL_MATMUL,        /* out_i = in . W_i^T + b_i, for i < n_out */
-    PL_MATMUL_ADD,    /* out_0 += in . W_0^T + b_0 */
+    PL_MATMUL_ADD,    /* out_0 += value (in . W_0^T + b_0) */
     PL_MATMUL_SWIGLU, /* out_0 = silu(in . W_0^T) * (in . W_1^T) */
     PL_SWIGLU,        /* out = silu(in_0) * in_1 */
     PL_ADD,           /* out = in_0 + in_1 */
-    PL_ROPE,          /* out = in rotated by the table in_1, head by head */
+    PL_SCALE,         /* out = value in */
+    PL_NORM_HEADS,    /* out = rmsnorm(in) * w, head by head */
+    PL_ROPE,          /* out = in, the first rope_dim of each head rotated by the table in_1 */
     PL_KV_APPEND,     /* cache <- in_0 = k, in_1 = v */
-    PL_ATTEND,        /* out = softmax(in q K^T * scale) V over the cache */
+    PL_ATTEND,        /* out = softmax(in q K^T * value) V over the cache */
     PL_SELECT,        /* out [m] = in [outputs] */
     PL_SAMPLE,        /* in = logits: copied out, or the next token drawn, as the batch asks */
     PL_N_OPS
@@ -94,11 +97,12 @@ enum { PL_BARRIER = 1, PL_BARRIER_PRIVATE = 2 };  /* wait first: always-split / 
 
 struct pl_op {
     int32_t kind, domain, barrier, layer;
+    int32_t window;                /* PL_ATTEND: of so many positions; 0: all before */
     int32_t n_out, out[3], in[2];  /* buffers */
     int32_t weight[3];             /* matrices; for a norm: none */
     int32_t bias[3];               /* buffers' kin in the vectors, -1: none */
-    int32_t vector;                /* PL_NORM*: index of w */
-    float value;                   /* eps, or the softmax scale */
+    int32_t vector;                /* norms: index of w */
+    float value;                   /* eps, or a factor */
 };
 
 struct pl_kv {
@@ -116,7 +120,7 @@ struct pl_program {
     const struct pl_buffer *buffers;
     const struct pl_matrix *matrices;
     const int64_t *vectors;           /* offsets of f32 vectors in the arena */
-    const double *inv_freq;           /* [head_dim / 2] */
+    const double *inv_freq;           /* [rope_dim / 2] */
     struct pl_supply *supply;         /* [2][n_ops][n_threads] */
     char *scratch;                    /* [n_threads][scratch_bytes] */
     int64_t scratch_bytes, partial_offset, partial_bytes;  /* of split attention, in the workspace */

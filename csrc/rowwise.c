@@ -23,13 +23,13 @@ static int token_row(const struct pl_run *run, int domain, int row)
 
 static void rope_table(const struct pl_run *run, const struct pl_op *op, int row, int member)
 {
-    const int half = run->p->head_dim / 2;
+    const int half = run->p->buffers[op->out[0]].width / 2;
     float *const cs = pl_row(run, op, op->out[0], row, member);
     const double pos = run->b->pos[token_row(run, op->domain, row)];
     for (int i = 0; i < half; i++) {
         const double angle = pos * run->p->inv_freq[i];  /* f32 angles are off by 0.004 at 64k */
-        cs[i] = (float)cos(angle);
-        cs[half + i] = (float)sin(angle);
+        cs[i] = (float)(cos(angle) * op->value);
+        cs[half + i] = (float)(sin(angle) * op->value);
     }
 }
 
@@ -94,20 +94,24 @@ static void one_row(const struct pl_run *run, const struct pl_op *op, int row, i
     case PL_ACT:        store_act(run, op, row, pl_row(run, op, op->in[0], row, member), member); return;
     case PL_SWIGLU:     p->kernels->swiglu(out, in, pl_row(run, op, op->in[1], row, member), p->buffers[op->in[0]].width); return;
     case PL_ADD:        p->kernels->add(out, in, pl_row(run, op, op->in[1], row, member), p->buffers[op->in[0]].width); return;
+    case PL_SCALE:      p->kernels->scale(out, in, op->value, p->buffers[op->in[0]].width); return;
     case PL_SELECT:     memcpy(out, (const float *)(p->workspace + p->buffers[op->in[0]].offset) + (int64_t)run->b->output[row] * p->buffers[op->in[0]].width, sizeof(float) * (size_t)p->buffers[op->in[0]].width); return;
     case PL_SAMPLE:     sample(run, op, row, member); return;
     default: return;
     }
 }
 
-/* The heads of one kv head's group in a row, rotated in place. */
-static void rope_heads(const struct pl_run *run, const struct pl_op *op, int row, int kv_head, int member)
+/* The heads of one kv head's group in a row, rotated or normed in place. */
+static void each_head(const struct pl_run *run, const struct pl_op *op, int row, int kv_head, int member)
 {
-    const int d = run->p->head_dim, group = run->p->buffers[op->in[0]].width / d / run->p->n_kv_heads;
+    const struct pl_program *const p = run->p;
+    const int d = p->head_dim, group = p->buffers[op->in[0]].width / d / p->n_kv_heads;
     float *const x = pl_row(run, op, op->in[0], row, member) + kv_head * group * d;
-    const float *const cs = pl_row(run, op, op->in[1], row, member);
     for (int i = 0; i < group; i++)
-        run->p->kernels->rope(x + i * d, cs, d);
+        if (op->kind == PL_ROPE)
+            p->kernels->rope(x + i * d, pl_row(run, op, op->in[1], row, member), p->buffers[op->in[1]].width);
+        else
+            p->kernels->rmsnorm(x + i * d, x + i * d, (const float *)(p->arena + p->vectors[op->vector]), d, op->value);
 }
 
 static void kv_append(const struct pl_run *run, const struct pl_op *op, int row, int kv_head, int member)
@@ -123,7 +127,7 @@ static void kv_append(const struct pl_run *run, const struct pl_op *op, int row,
 
 void pl_rowwise(const struct pl_run *run, const struct pl_op *op, int member)
 {
-    if (op->kind != PL_ROPE && op->kind != PL_KV_APPEND) {
+    if (op->kind != PL_ROPE && op->kind != PL_NORM_HEADS && op->kind != PL_KV_APPEND) {
         const struct span rows = rows_of(run, op, member);
         for (int row = rows.first; row < rows.end; row++) {
             if (atomic_load_explicit(&run->b->cancel, memory_order_relaxed))
@@ -136,8 +140,8 @@ void pl_rowwise(const struct pl_run *run, const struct pl_op *op, int member)
     const int heads = run->p->n_kv_heads;
     const int64_t n = (int64_t)run->rows[op->domain] * heads;
     for (int64_t i = n * member / run->n_members; i < n * (member + 1) / run->n_members; i++)
-        if (op->kind == PL_ROPE)
-            rope_heads(run, op, (int)(i / heads), (int)(i % heads), member);
-        else
+        if (op->kind == PL_KV_APPEND)
             kv_append(run, op, (int)(i / heads), (int)(i % heads), member);
+        else
+            each_head(run, op, (int)(i / heads), (int)(i % heads), member);
 }

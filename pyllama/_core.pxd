@@ -51,7 +51,7 @@ cdef extern from "pyllama.h":
     struct pl_load:
         int fd
         int64_t file_offset
-        int32_t source, rope_head
+        int32_t source, rope_head, rope_dim
 
     struct pl_op:
         pass

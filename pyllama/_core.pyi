@@ -28,6 +28,7 @@ def load_matrix(
     offset: int,
     source: int,
     rope_head: int,
+    rope_dim: int,
 ) -> str: ...
 
 class Kernels:

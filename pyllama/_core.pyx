@@ -12,7 +12,7 @@ ACTS = ("F32", "BF16", "I8")  # enum pl_act
 KV_DTYPES = ("f16", "f32")  # enum pl_kv_dtype
 
 # The structs of pyllama.h; the sizes are compared below.
-OP = np.dtype([("kind", "i4"), ("domain", "i4"), ("barrier", "i4"), ("layer", "i4"), ("n_out", "i4"),
+OP = np.dtype([("kind", "i4"), ("domain", "i4"), ("barrier", "i4"), ("layer", "i4"), ("window", "i4"), ("n_out", "i4"),
                ("out", "i4", 3), ("in", "i4", 2), ("weight", "i4", 3), ("bias", "i4", 3),
                ("vector", "i4"), ("value", "f4")])
 BUFFER = np.dtype([("offset", "i8"), ("width", "i4"), ("act", "i4"), ("domain", "i4"), ("is_private", "i4")])
@@ -153,12 +153,13 @@ cdef class Memory:
             memset(self.p + offset, 0, n)
 
 
-def load_matrix(Team team, Kernels kernels, Memory arena, matrix, int fd, int64_t offset, int source, int rope_head):
+def load_matrix(Team team, Kernels kernels, Memory arena, matrix, int fd, int64_t offset, int source,
+                int rope_head, int rope_dim):
     """Packs the rows at `offset` of file `fd` into `matrix`, a MATRIX record array of length 1.
 
     Returns "" or what went wrong."""
     cdef const unsigned char[::1] raw = matrix.view(np.uint8)
-    cdef pl_load load = pl_load(fd, offset, source, rope_head)
+    cdef pl_load load = pl_load(fd, offset, source, rope_head, rope_dim)
     cdef pl_status status
     with nogil:
         status = pl_load_matrix(team.p, kernels.p, arena.p, <const pl_matrix *>&raw[0], &load)

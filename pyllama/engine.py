@@ -19,7 +19,7 @@ from .cache import blocks_for
 from .errors import Cancelled, OutOfKVBlocks
 from .model import Model
 from .request import Request
-from .weights.gguf import GGUFFile
+from .weights.source import ModelSource
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -28,7 +28,7 @@ class Engine:
     """Runs `model` on a thread of its own until close()."""
 
     def __init__(
-        self, model: Model, file: GGUFFile, progress: Callable[[int, int], None] | None = None
+        self, model: Model, file: ModelSource, progress: Callable[[int, int], None] | None = None
     ) -> None:
         self.model = model
         self.closing = False

@@ -65,19 +65,21 @@ def matmul_swiglu(nodes: list[Node]) -> list[Node]:
 
 
 def matmul_add(nodes: list[Node]) -> list[Node]:
-    """ADD(x, a W) -> MATMUL_ADD into x, where nobody needs the old x any more."""
+    """ADD(x, a W) or ADD(x, a W * factor) -> MATMUL_ADD into x, where nobody needs the old x any more."""
     kept = list(nodes)
     for i, node in enumerate(nodes):
         if node.kind != "ADD":
             continue
         x, y = node.inputs
-        made = [n for n in nodes if n.kind == "MATMUL" and n.outputs == [y]]
+        scale = [n for n in nodes if n.kind == "SCALE" and n.outputs == [y]]
+        product = scale[0].inputs[0] if scale else y
+        made = [n for n in nodes if n.kind == "MATMUL" and n.outputs == [product]]
         later = [n for n in nodes[i + 1 :] if any(t.root() is x.root() for t in n.inputs)]
-        if len(made) != 1 or later or len(users(nodes, y)) != 1:
+        if len(made) != 1 or later or len(users(nodes, y)) != 1 or len(users(nodes, product)) != 1:
             continue
         node.kind, node.inputs, node.weights = "MATMUL_ADD", [*made[0].inputs, x], made[0].weights
-        node.outputs[0].base = x
-        kept.remove(made[0])
+        node.outputs[0].base, node.value = x, scale[0].value if scale else 1.0
+        kept = [n for n in kept if n not in made + scale]
     return kept
 
 

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import logging
 import os
+import pkgutil
 from collections.abc import Callable
-from types import ModuleType
 
-import numpy as np
-
-from . import _core
+from . import _core, models
 from .cache import BlockPool, blocks_for
 from .cpu import available_memory
 from .errors import InsufficientMemoryError, ModelLoadError, UnsupportedModelError
 from .fusion import fuse
+from .models.llama import Llama
 from .plan import KVPlan, Limits, Plan, Tables, make_plan
-from .weights.binder import Binder
-from .weights.gguf import GGUFFile
+from .rope import read_rope
+from .weights.binder import Binder, read_vector
+from .weights.gguf_header import load_error, show
+from .weights.source import ModelSource
 
 log = logging.getLogger("pyllama")
 
 
-def architecture(file: GGUFFile) -> ModuleType:
-    """pyllama.models.<general.architecture>. Raises UnsupportedModelError."""
-    name = file.get_str("general.architecture")
-    if not name.isidentifier() or importlib.util.find_spec(f"pyllama.models.{name}") is None:
-        raise UnsupportedModelError(f"{file.path}: general.architecture: expected llama, found {name!r}")
-    return importlib.import_module(f"pyllama.models.{name}")
+def architecture(source: ModelSource) -> type[Llama]:
+    """The class of pyllama.models.<general.architecture>. Raises UnsupportedModelError."""
+    name = source.get_str("general.architecture")
+    able = sorted(m.name for m in pkgutil.iter_modules(models.__path__))
+    if name not in able:
+        raise load_error(
+            source.path,
+            "general.architecture",
+            f"one of {', '.join(able)}",
+            show(name),
+            UnsupportedModelError,
+        )
+    found: type[Llama] = importlib.import_module(f"pyllama.models.{name}").MODEL
+    return found
 
 
 class Model:
@@ -43,42 +51,48 @@ class Model:
 
     def __init__(
         self,
-        file: GGUFFile,
+        source: ModelSource,
         *,
         n_ctx: int | None,
         n_threads: int,
         compute: str,
+        quantize: str | None = None,
         kv_dtype: str | None,
         kv_bytes: int | None,
         prefill_chunk: int,
         max_batch: int,
         use_hugepages: bool,
     ) -> None:
-        self.path = file.path
-        self.file_bytes = file.size
+        self.path = source.path
+        self.file_bytes = source.size
         self.kernels = _core.Kernels(os.environ.get("PYLLAMA_ISA") or None)
-        arch = architecture(file)
-        if not file.tensors:
+        arch = architecture(source)
+        if not source.tensors:
             raise ModelLoadError(
-                f"{file.path}: tensors: expected a model's weights, found none: a vocabulary alone"
+                f"{source.path}: tensors: expected a model's weights, found none: a vocabulary alone"
             )
-        self.config = arch.read_config(file)
+        self.config = arch.read_config(source)
         self.n_ctx = self.config.n_ctx if n_ctx is None else n_ctx
         if not 1 <= self.n_ctx <= self.config.n_ctx:
             raise ValueError(f"n_ctx: expected 1 to {self.config.n_ctx}, the model's own, found {n_ctx}")
-        binder = Binder(file, self.kernels, compute)
-        factors = binder.rope_factors("rope_freqs.weight", self.config.head_dim // 2)
-        self.weights = arch.bind_weights(file, self.config, binder)
-        inv_freq = (
-            self.config.rope_base ** (-np.arange(0, self.config.head_dim, 2) / self.config.head_dim) / factors
-        )
-        self.graph = arch.Llama(self.config, self.weights).record()
+        c, name = self.config, source.get_str("general.architecture")
+        binder = Binder(source, self.kernels, compute, quantize)
+        rope = read_rope(source, name, c.rope_dim, c.rope_base, self.n_ctx)
+        self.graph = arch(c, arch.bind(binder, c), rope).record()
+        if binder.kept:
+            log.warning(
+                "%s: quantize: kept %s and %d more as they are: rows are no multiple of the block of %s",
+                source.path,
+                binder.kept[0],
+                len(binder.kept) - 1,
+                quantize,
+            )
         self.nodes = fuse(self.graph.nodes)
         self.tables = Tables(self.kernels)
         self.limits = Limits(prefill_chunk + max_batch, max(max_batch, prefill_chunk), n_threads)
         dtype = _core.KV_DTYPES.index(kv_dtype or ("f32" if compute == "f32" else "f16"))
         self.kv_plan = KVPlan(self.config.n_layers, self.config.n_kv_heads, self.config.head_dim, dtype, 1)
-        self.plan = make_plan(self.graph, self.nodes, self.tables, self.limits, inv_freq, self.kv_plan)
+        self.plan = make_plan(self.graph, self.nodes, self.tables, self.limits, self.kv_plan)
         self._budget(kv_bytes, max_batch, explicit=n_ctx is not None)
         self.hugepages = use_hugepages
         self.max_batch, self.prefill_chunk = max_batch, prefill_chunk
@@ -114,7 +128,7 @@ class Model:
         self.plan.kv = self.kv_plan
 
     def load(
-        self, file: GGUFFile, team: _core.Team, progress: Callable[[int, int], None] | None = None
+        self, source: ModelSource, team: _core.Team, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Takes the memory and fills it; on the engine thread.
 
@@ -124,7 +138,7 @@ class Model:
         try:
             self.arena = _core.Memory(self.tables.size, self.hugepages)
             self.kv = _core.Memory(self.kv_plan.block_bytes * self.kv_plan.n_blocks, self.hugepages)
-            self._fill(file, team, progress)
+            self._fill(source, team, progress)
             self.pool = BlockPool(self.kv_plan, self.kv)
             self.start(team)
         except MemoryError as error:
@@ -134,30 +148,34 @@ class Model:
             self.close()
             raise
 
-    def _fill(self, file: GGUFFile, team: _core.Team, progress: Callable[[int, int], None] | None) -> None:
+    def _fill(
+        self, source: ModelSource, team: _core.Team, progress: Callable[[int, int], None] | None
+    ) -> None:
         """Vectors, then matrices, from the file into the arena."""
         for index, w in self.tables.vectors.values():
             view = self.arena.view(int(self.plan.vectors[index]), 4 * w.n_cols)
-            view[:] = memoryview(file.read(w.name))
+            view[:] = memoryview(read_vector(source, w).tobytes())
             view.release()
         done = 0
         for index, w in self.tables.matrices.values():
-            matrix, formats = self.plan.matrices[index : index + 1], self.kernels.formats
+            matrix, tensor = self.plan.matrices[index : index + 1], source.tensor(w.name)
+            row_bytes = tensor.nbytes // tensor.shape[0]
             wrong = _core.load_matrix(
                 team,
                 self.kernels,
                 self.arena,
                 matrix,
-                file.tensor(w.name).fd,
-                file.tensor(w.name).offset,
-                formats[w.source],
+                tensor.fd,
+                tensor.offset + w.first_row * row_bytes,
+                self.kernels.formats[w.source],
                 w.rope_head,
+                w.rope_dim,
             )
             if wrong:
                 raise ModelLoadError(f"{self.path}: {w.name}: {wrong}")
-            done += file.tensor(w.name).nbytes
+            done += w.n_rows * row_bytes
             if progress:
-                progress(done, file.size)
+                progress(done, source.size)
 
     def start(self, team: _core.Team) -> None:
         """A workspace, Program and Batch for `team`; again after a fork."""

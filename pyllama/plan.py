@@ -11,12 +11,13 @@ from .program import DOMAINS, Graph, Node, Tensor, Weight
 
 KINDS = (
     "ROPE_TABLE", "EMBED", "NORM", "ACT", "NORM_ACT", "MATMUL", "MATMUL_ADD", "MATMUL_SWIGLU",
-    "SWIGLU", "ADD", "ROPE", "KV_APPEND", "ATTEND", "SELECT", "SAMPLE",
+    "SWIGLU", "ADD", "SCALE", "NORM_HEADS", "ROPE", "KV_APPEND", "ATTEND", "SELECT", "SAMPLE",
 )  # fmt: skip  # enum pl_op_kind
 
 # Row-wise ops whose result may be computed by every member for itself when rows are few: their
 # input is at hand everywhere, and a barrier costs more than the work.
 PRIVATE = {"NORM", "ACT", "NORM_ACT"}
+BY_HEAD = {"ROPE", "NORM_HEADS", "KV_APPEND"}  # split by (row, kv head), not by row
 PRIVATE_ROWS = 2
 HEAD_ROWS = 32
 ALIGN = 64
@@ -164,7 +165,7 @@ class Access:
 
 def accesses(node: Node, buffers: dict[int, Buffer], private: bool) -> list[Access]:
     """The memory that a node touches, under the private or the always-split schedule."""
-    row_wise = {"ROPE": "heads ", "KV_APPEND": "heads "}.get(node.kind, "rows ") + node.domain
+    row_wise = ("heads " if node.kind in BY_HEAD else "rows ") + node.domain
     space = "" if node.kind.startswith("MATMUL") or node.kind in ("ATTEND", "SELECT") else row_wise
     if private and node.kind in PRIVATE:
         space = ""  # everybody reads all rows
@@ -201,31 +202,31 @@ class Tables:
 
     def __init__(self, kernels: _core.Kernels) -> None:
         self.kernels = kernels
-        self.matrices: dict[str, tuple[int, Weight]] = {}
-        self.vectors: dict[str, tuple[int, Weight]] = {}
+        self.matrices: dict[tuple[str, int], tuple[int, Weight]] = {}
+        self.vectors: dict[tuple[str, int], tuple[int, Weight]] = {}
         self.rows: list[tuple[int, int, int, int, int, int]] = []
         self.offsets: list[int] = []
         self.size = 0
 
     def matrix(self, w: Weight) -> int:
         """The index of a matrix."""
-        if w.name not in self.matrices:
+        if w.key not in self.matrices:
             fmt = self.kernels.formats[w.format]
             panel = self.kernels.panel_bytes(fmt, w.n_cols)
-            self.matrices[w.name] = (len(self.rows), w)
+            self.matrices[w.key] = (len(self.rows), w)
             self.rows.append((self.size, align(panel), w.n_rows, w.n_cols, fmt, 0))
             self.size += align(panel) * -(-w.n_rows // self.kernels.lanes)
-        return self.matrices[w.name][0]
+        return self.matrices[w.key][0]
 
     def vector(self, w: Weight | None) -> int:
         """The index of a vector, -1 for none."""
         if w is None:
             return -1
-        if w.name not in self.vectors:
-            self.vectors[w.name] = (len(self.offsets), w)
+        if w.key not in self.vectors:
+            self.vectors[w.key] = (len(self.offsets), w)
             self.offsets.append(self.size)
             self.size += align(4 * w.n_cols)
-        return self.vectors[w.name][0]
+        return self.vectors[w.key][0]
 
 
 def encode(nodes: list[Node], index: dict[int, int], tables: Tables, waits: list[int]) -> np.ndarray:
@@ -235,7 +236,7 @@ def encode(nodes: list[Node], index: dict[int, int], tables: Tables, waits: list
         for name in ("out", "in", "weight", "bias"):
             op[name] = -1
         op["kind"], op["domain"] = KINDS.index(node.kind), DOMAINS.index(node.domain)
-        op["barrier"], op["layer"], op["value"] = wait, node.layer, node.value
+        op["barrier"], op["layer"], op["window"], op["value"] = wait, node.layer, node.window, node.value
         op["vector"], op["n_out"] = tables.vector(node.vector), len(node.outputs)
         for name, tensors in (("out", node.outputs), ("in", node.inputs)):
             for i, t in enumerate(tensors):
@@ -245,9 +246,7 @@ def encode(nodes: list[Node], index: dict[int, int], tables: Tables, waits: list
     return ops
 
 
-def make_plan(
-    graph: Graph, nodes: list[Node], tables: Tables, limits: Limits, inv_freq: np.ndarray, kv: KVPlan
-) -> Plan:
+def make_plan(graph: Graph, nodes: list[Node], tables: Tables, limits: Limits, kv: KVPlan) -> Plan:
     """Memory and barriers for `nodes`; fills `tables`."""
     buffers = live_buffers(nodes, limits)
     size = place(list(buffers.values()))
@@ -272,7 +271,7 @@ def make_plan(
         buffers=np.array(records, _core.BUFFER),
         matrices=np.array(tables.rows, _core.MATRIX),
         vectors=np.array(tables.offsets, np.int64),
-        inv_freq=np.ascontiguousarray(inv_freq, np.float64),
+        inv_freq=np.ascontiguousarray(graph.rope.inv_freq, np.float64),
         kv=kv,
         head_op=next(i for i, n in enumerate(nodes) if n.domain == "head"),
         n_threads=limits.n_threads,

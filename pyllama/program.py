@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 DOMAINS = ("tokens", "outputs", "head")
 
 
@@ -21,7 +23,8 @@ class Weight:
 
     `format` names the kernel's format, `source` the file's: they differ where compute="f32" asks
     for dequantized weights. `act` indexes _core.ACTS. `rope_head` > 0: the rows of each head of so
-    many lie interleaved in the file and are stored half split.
+    many lie interleaved in the file, rope_dim of them, and are stored half split. The rows begin at
+    `first_row` of the tensor `name`.
     """
 
     name: str
@@ -31,7 +34,22 @@ class Weight:
     source: str = "F32"
     act: int = 0
     rope_head: int = 0
+    rope_dim: int = 0
+    first_row: int = 0
     bias: Weight | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What it is in its file: equal keys are one matrix in memory."""
+        return self.name, self.first_row
+
+
+@dataclass(frozen=True, eq=False)
+class Rope:
+    """Rotary frequencies [rope_dim / 2] in radians per position, and what cos and sin are times."""
+
+    inv_freq: np.ndarray
+    factor: float = 1.0
 
 
 @dataclass(eq=False)
@@ -52,6 +70,12 @@ class Tensor:
         """x + y"""
         return self.graph.add("ADD", [self, other], self.width, self.domain)
 
+    def __mul__(self, factor: float) -> Tensor:
+        """x * factor"""
+        if factor == 1.0:
+            return self
+        return self.graph.add("SCALE", [self], self.width, self.domain, value=factor)
+
     def root(self) -> Tensor:
         """The tensor whose memory this one uses."""
         return self if self.base is None else self.base.root()
@@ -68,6 +92,7 @@ class Node:
     vector: Weight | None = None
     value: float = 0.0
     layer: int = 0
+    window: int = 0
     domain: str = "tokens"
 
     def describe(self) -> str:
@@ -86,6 +111,7 @@ class Graph:
     n_heads: int
     n_kv_heads: int
     head_dim: int
+    rope: Rope
     nodes: list[Node] = field(default_factory=list)
     rope_table: Tensor | None = None
 
@@ -100,25 +126,32 @@ class Graph:
         vector: Weight | None = None,
         value: float = 0.0,
         layer: int = 0,
+        window: int = 0,
         act: int = -1,
         base: Tensor | None = None,
     ) -> Tensor:
         """Appends a node with one output and returns it."""
         out = Tensor(self, width, domain, act, base)
-        node = Node(kind, list(inputs), [out], list(weights), vector, value, layer, domain)
+        node = Node(kind, list(inputs), [out], list(weights), vector, value, layer, window, domain)
         self.nodes.append(node)
         return out
 
 
 def embed(graph: Graph, w: Weight) -> Tensor:
     """x_t = E[token_t]"""
-    graph.rope_table = graph.add("ROPE_TABLE", [], graph.head_dim, "tokens")
+    rope = graph.rope
+    graph.rope_table = graph.add("ROPE_TABLE", [], 2 * len(rope.inv_freq), "tokens", value=rope.factor)
     return graph.add("EMBED", [], w.n_cols, "tokens", weights=[w])
 
 
 def rmsnorm(x: Tensor, w: Weight, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * w  (Zhang & Sennrich 2019)"""
     return x.graph.add("NORM", [x], x.width, x.domain, vector=w, value=eps)
+
+
+def rmsnorm_heads(x: Tensor, w: Weight, eps: float) -> Tensor:
+    """rmsnorm of each head by itself (Henry et al. 2020); in place"""
+    return x.graph.add("NORM_HEADS", [x], x.width, x.domain, vector=w, value=eps, base=x)
 
 
 def matmul(x: Tensor, w: Weight) -> Tensor:
@@ -133,7 +166,8 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def rope(x: Tensor) -> Tensor:
-    """Each head rotated by its position, pairs (i, i + head_dim / 2)  (Su et al. 2021); in place"""
+    """The first rope_dim of each head rotated by its position, pairs (i, i + rope_dim / 2)
+    (Su et al. 2021); in place"""
     table = x.graph.rope_table
     assert table is not None, "embed() comes first"
     return x.graph.add("ROPE", [x, table], x.width, x.domain, base=x)
@@ -145,9 +179,10 @@ def kv_append(k: Tensor, v: Tensor, layer: int) -> None:
     k.graph.nodes[-1].outputs.remove(out)
 
 
-def attend(q: Tensor, scale: float, layer: int) -> Tensor:
-    """softmax(q K^T scale) V over the cached keys at or before each row's position"""
-    return q.graph.add("ATTEND", [q], q.width, q.domain, value=scale, layer=layer)
+def attend(q: Tensor, scale: float, layer: int, window: int = 0) -> Tensor:
+    """softmax(q K^T scale) V over the cached keys at or before each row's position; with a window,
+    over the last so many of them"""
+    return q.graph.add("ATTEND", [q], q.width, q.domain, value=scale, layer=layer, window=window)
 
 
 def select_rows(x: Tensor) -> Tensor:

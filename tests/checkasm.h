@@ -87,14 +87,14 @@ struct ref_format {
 /* NULL: a format without a decoder here, whose dequantize() has to be believed */
 const struct ref_format *ref_format(const char *name);
 
-/* One query's online softmax over `visible` keys: the state after it, each with its bound. */
+/* One query's online softmax over the visible keys: the state after it, each with its bound. */
 enum { REF_DIM_MAX = 256 };
 struct ref_attend {
     double m, m_tol, l, l_tol, o[REF_DIM_MAX], o_tol[REF_DIM_MAX];
 };
-/* k [visible][head_dim], v [visible][v_dim]; in: m, l, o before */
+/* k [PL_KV_BLOCK][head_dim], v [PL_KV_BLOCK][v_dim], key j visible by bit j; in: m, l, o before */
 void ref_attend(struct ref_attend *y, const double *q, const double *k, const double *v,
-                int head_dim, int visible);
+                int head_dim, uint32_t visible);
 void ref_attend_merge(struct ref_attend *y, const float *o2, double m2, double l2, int n);
 
 #endif

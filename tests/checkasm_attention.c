@@ -14,7 +14,7 @@ struct scene {
     int f16, head_dim, v_dim, nq, n_keys;
     void *k, *v;
     float *q, *o, *m, *l;
-    int *visible;
+    uint32_t *visible;
     double keys[PL_KV_BLOCK * REF_DIM_MAX], values[PL_KV_BLOCK * REF_DIM_MAX];
 };
 static struct scene scene;
@@ -73,7 +73,7 @@ static void make_scene(struct scene *s, int f16, int head_dim, int nq)
     s->k = buf(head_dim * bytes);
     s->v = buf(s->v_dim * bytes);
     s->q = buf_loose(4 * (size_t)(head_dim * nq));
-    s->visible = buf(sizeof(int) * (size_t)nq);
+    s->visible = buf(sizeof(uint32_t) * (size_t)nq);
     s->o = buf_floats(nq * s->v_dim, ZEROS);
     s->l = buf_floats(nq, ZEROS);
     s->m = buf_floats(nq, ZEROS);
@@ -99,6 +99,17 @@ static void attend_tile(const struct pl_kernels *kn, struct scene *s)
 
 /* query i from the state (o, m, l) before, alone */
 struct single { float o[REF_DIM_MAX], m, l; };
+enum mask { CAUSAL, WINDOW, ANY, N_MASKS };
+static const char *const mask_names[N_MASKS] = {"causal", "window", "any"};
+
+static uint32_t first_keys(int n)
+{
+    return n <= 0 ? 0 : n >= 32 ? ~UINT32_C(0) : (UINT32_C(1) << n) - 1;
+}
+
+/* keys to look at for these to be among them */
+static int bits_of(uint32_t visible) { return visible ? 32 - __builtin_clz(visible) : 0; }
+
 static void attend_alone(const struct pl_kernels *kn, const struct scene *s, struct single *y,
                          int i, int n_keys)
 {
@@ -151,18 +162,24 @@ static void attend_and_check(const struct pl_kernels *kn, struct scene *s)
         attend_alone(kn, s, &one[i], i, s->n_keys);
         expect_state("o alone", s, i, &one[i]);
         one[i] = before[i];
-        attend_alone(kn, s, &one[i], i, s->visible[i]);
+        attend_alone(kn, s, &one[i], i, bits_of(s->visible[i]));
         expect_state("o alone, unmasked", s, i, &one[i]);
         if (s->visible[i] == 0)
             expect_state("o of no keys", s, i, &before[i]);
     }
 }
 
-static void set_visible(struct scene *s, int causal)
+/* what the queries of a tile see: all up to a diagonal, a window of that, or anything */
+static void set_visible(struct scene *s, enum mask mask)
 {
+    const int window = 1 + rng_below(PL_KV_BLOCK);
     for (int i = 0; i < s->nq; i++) {
         const int v = s->n_keys - s->nq + 1 + i;
-        s->visible[i] = causal ? (v > 0 ? v : 0) : rng_below(s->n_keys + 1);
+        s->visible[i] = first_keys(mask == ANY ? s->n_keys : v);
+        if (mask == WINDOW)
+            s->visible[i] &= ~first_keys(v - window);
+        else if (mask == ANY)
+            s->visible[i] &= rng() & 1 ? first_keys(rng_below(s->n_keys + 1)) : (uint32_t)rng();
     }
 }
 
@@ -171,11 +188,11 @@ static void check_hidden_nan(const struct pl_kernels *kn, struct scene *s)
 {
     static struct single clean[PL_QUERY_MAX];
     for (int i = 0; i < s->nq; i++) {
-        s->visible[i] = i == s->nq - 1 ? s->n_keys : rng_below(s->n_keys);
+        s->visible[i] = first_keys(i == s->nq - 1 ? s->n_keys : rng_below(s->n_keys));
         memcpy(clean[i].o, s->o + i * s->v_dim, 4 * (size_t)s->v_dim);
         clean[i].m = s->m[i];
         clean[i].l = s->l[i];
-        attend_alone(kn, s, &clean[i], i, s->visible[i]);
+        attend_alone(kn, s, &clean[i], i, bits_of(s->visible[i]));
     }
     put_nan(s, s->n_keys - 1, rng() & 1 ? NAN : INFINITY);
     attend_tile(kn, s);
@@ -190,25 +207,26 @@ static void check_attend(const struct pl_kernels *kn, int f16)
     struct scene *const s = &scene;
     for (int c = 0; c < COUNT(head_dims) * (PL_KV_BLOCK + 1); c++) {
         const int head_dim = head_dims[c / (PL_KV_BLOCK + 1)], n_keys = c % (PL_KV_BLOCK + 1);
-        const int nq = 1 + c % PL_QUERY_MAX, causal = rng_below(2);
+        const int nq = 1 + c % PL_QUERY_MAX;
+        const enum mask mask = (enum mask)rng_below(N_MASKS);
         const enum fill q_fill = c % 2 ? UNIFORM : (enum fill)rng_below(N_FILLS);
         const enum fill k_fill = c % 2 ? UNIFORM : (enum fill)rng_below(N_FILLS);
         const enum fill v_fill = (enum fill)rng_below(N_FILLS);
         const float gain = (float[]){0.1f, 1, 8}[rng_below(3)];
-        begin("head_dim=%d nq=%d n_keys=%d%s q=%s*%g k=%s v=%s", head_dim, nq, n_keys,
-              causal ? " causal" : "", fill_names[q_fill], gain, fill_names[k_fill],
+        begin("head_dim=%d nq=%d n_keys=%d %s q=%s*%g k=%s v=%s", head_dim, nq, n_keys,
+              mask_names[mask], fill_names[q_fill], gain, fill_names[k_fill],
               fill_names[v_fill]);
         make_scene(s, f16, head_dim, nq);
         fill_queries(s, q_fill, gain);
         s->n_keys = 1 + rng_below(PL_KV_BLOCK);  /* a block before, so that there is a state */
         fill_block(s, UNIFORM, UNIFORM);
-        set_visible(s, 0);
+        set_visible(s, ANY);
         attend_and_check(kn, s);
         s->n_keys = n_keys;
         fill_block(s, k_fill, v_fill);
-        set_visible(s, causal);
+        set_visible(s, mask);
         attend_and_check(kn, s);
-        memset(s->visible, 0, sizeof(int) * (size_t)nq);  /* a block of the future: no trace */
+        memset(s->visible, 0, sizeof(uint32_t) * (size_t)nq);  /* a block of the future: no trace */
         attend_and_check(kn, s);
         if (n_keys) {
             fill_block(s, UNIFORM, UNIFORM);

@@ -87,7 +87,7 @@ CALL(tile)
 
 CALL(attend)
 {
-    static const int visible[PL_QUERY_MAX] = {32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32};
+    static const uint32_t visible[PL_QUERY_MAX] = {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
     static float m[PL_QUERY_MAX], l[PL_QUERY_MAX];
     kn->attend[job->kind][job->nt](out, m, l, in, panel, tile, job->n, PL_KV_BLOCK, visible);
 }

@@ -165,11 +165,14 @@ static double exp_tol(double e, double ds) { return e * (expm1(ds) + EXP_ERROR) 
 
 /* s_j = q . k_j; m' = max(m, max s); l' = l e^(m-m') + sum e^(s_j-m'); o' likewise with v_j */
 void ref_attend(struct ref_attend *y, const double *q, const double *k, const double *v,
-                int head_dim, int visible)
+                int head_dim, uint32_t visible)
 {
     const int v_dim = pl_v_dim(head_dim);
     double s[PL_KV_BLOCK], s_tol = 0, m = y->m;
-    for (int j = 0; j < visible; j++) {
+    const int n_visible = __builtin_popcount(visible);
+    for (int j = 0; j < PL_KV_BLOCK; j++) {
+        if (!(visible >> j & 1))
+            continue;
         double mag[REF_DIM_MAX];
         for (int d = 0; d < head_dim; d++)
             mag[d] = fabs(q[d]);
@@ -186,7 +189,9 @@ void ref_attend(struct ref_attend *y, const double *q, const double *k, const do
         y->o_tol[d] = fabs(y->o[d]) * c_tol;
         y->o[d] *= c;
     }
-    for (int j = 0; j < visible; j++) {
+    for (int j = 0; j < PL_KV_BLOCK; j++) {
+        if (!(visible >> j & 1))
+            continue;
         const double p = exp(s[j] - m), p_tol = exp_tol(p, 2 * s_tol + EPS * fabs(s[j] - m));
         l += p;
         l_tol += p_tol;
@@ -198,7 +203,7 @@ void ref_attend(struct ref_attend *y, const double *q, const double *k, const do
         }
     }
     for (int d = 0; d < v_dim; d++)  /* each key adds one rounding, or two where fma is not fused */
-        y->o_tol[d] += visible ? (visible + 3) * EPS * o_mag[d] + (visible + 1) * DENORMAL : 0;
+        y->o_tol[d] += visible ? (n_visible + 3) * EPS * o_mag[d] + (n_visible + 1) * DENORMAL : 0;
     y->m = m;
     y->m_tol = s_tol;
     y->l = l;

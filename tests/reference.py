@@ -9,29 +9,32 @@ import numpy as np
 
 from pyllama import _core
 from pyllama.fusion import Rule, fuse
-from pyllama.models import llama
+from pyllama.model import architecture
 from pyllama.program import Graph, Node, Tensor, Weight
+from pyllama.rope import read_rope
 from pyllama.weights.binder import Binder
-from pyllama.weights.gguf import GGUFFile
+from pyllama.weights.source import ModelSource
 
 Array = np.ndarray
 
 
-def record(path: str, rules: Iterable[Rule] = ()) -> tuple[Graph, list[Node], Array]:
-    """What a Llama file records, rewritten by `rules`, and the rotary frequencies [head_dim / 2]."""
-    with GGUFFile(path) as file:
-        config = llama.read_config(file)
-        binder = Binder(file, _core.Kernels(os.environ.get("PYLLAMA_ISA") or None), "auto")
-        factors = binder.rope_factors("rope_freqs.weight", config.head_dim // 2)
-        graph = llama.Llama(config, llama.bind_weights(file, config, binder)).record()
-    inv_freq = config.rope_base ** (-np.arange(0, config.head_dim, 2) / config.head_dim) / factors
-    return graph, fuse(graph.nodes, rules), inv_freq
+def record(source: ModelSource, rules: Iterable[Rule] = ()) -> tuple[Graph, list[Node]]:
+    """What a model records, rewritten by `rules`."""
+    arch = architecture(source)
+    config = arch.read_config(source)
+    binder = Binder(source, _core.Kernels(os.environ.get("PYLLAMA_ISA") or None), "auto")
+    rope = read_rope(
+        source, source.metadata["general.architecture"], config.rope_dim, config.rope_base, config.n_ctx
+    )
+    graph = arch(config, arch.bind(binder, config), rope).record()
+    return graph, fuse(graph.nodes, rules)
 
 
-def half_split(w: Array, head: int) -> Array:
-    """Rows of each head 0, 1, 2, 3 ... -> 0, 2, ... 1, 3, ...: pairs of neighbours become halves."""
-    pairs = w.reshape(-1, head // 2, 2, w.shape[1])
-    return pairs.transpose(0, 2, 1, 3).reshape(w.shape)
+def half_split(w: Array, head: int, n: int) -> Array:
+    """The first n rows of each head 0, 1, 2, 3 ... -> 0, 2, ... 1, 3, ...: pairs become halves."""
+    heads = w.reshape(-1, head, *w.shape[1:])
+    order = [*range(0, n, 2), *range(1, n, 2), *range(n, head)]
+    return heads[:, order].reshape(w.shape)
 
 
 def silu(x: Array) -> Array:
@@ -42,8 +45,8 @@ class Interpreter:
     """Runs nodes in order for one sequence from position 0. Memory is that of root tensors: an op
     that works in place destroys what was there, as in C."""
 
-    def __init__(self, graph: Graph, weights: dict[str, Array], inv_freq: Array, ids: Sequence[int]) -> None:
-        self.graph, self.weights, self.inv_freq = graph, weights, inv_freq
+    def __init__(self, graph: Graph, weights: dict[str, Array], ids: Sequence[int]) -> None:
+        self.graph, self.weights = graph, weights
         self.ids = np.array(ids)
         self.memory: dict[int, Array] = {}
         self.cache: dict[int, tuple[Array, Array]] = {}
@@ -65,14 +68,14 @@ class Interpreter:
                 self.memory[id(tensor.root())] = value
         return self.logits
 
-    def matrix(self, w: Weight) -> Array:
-        """W [n_rows, n_cols] as the kernels hold it."""
-        values = self.weights[w.name]
-        return half_split(values, w.rope_head) if w.rope_head else values
+    def value(self, w: Weight) -> Array:
+        """W [n_rows, n_cols] or [n_cols] as the kernels hold it."""
+        values = self.weights[w.name][w.first_row : w.first_row + (w.n_rows or w.n_cols)]
+        return half_split(values, w.rope_head, w.rope_dim) if w.rope_head else values
 
     def linear(self, x: Array, w: Weight) -> Array:
-        y = x @ self.matrix(w).T
-        return y + self.weights[w.bias.name] if w.bias else y
+        y = x @ self.value(w).T
+        return y + self.value(w.bias) if w.bias else y
 
     def heads(self, x: Array) -> Array:
         return x.reshape(len(x), -1, self.graph.head_dim)
@@ -80,15 +83,22 @@ class Interpreter:
     # ---- the ops, as in csrc/pyllama.h
 
     def embed(self, node: Node) -> Array:
-        return self.matrix(node.weights[0])[self.ids]
+        return self.value(node.weights[0])[self.ids]
 
     def rope_table(self, node: Node) -> Array:
-        angles = np.arange(len(self.ids))[:, None] * self.inv_freq
-        return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+        angles = np.arange(len(self.ids))[:, None] * self.graph.rope.inv_freq
+        return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * node.value
 
     def norm(self, node: Node, x: Array) -> Array:
         assert node.vector is not None
-        return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + node.value) * self.weights[node.vector.name]
+        return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + node.value) * self.value(node.vector)
+
+    def norm_heads(self, node: Node, x: Array) -> Array:
+        heads = self.heads(x)
+        return self.norm(node, heads.reshape(-1, heads.shape[2])).reshape(x.shape)
+
+    def scale(self, node: Node, x: Array) -> Array:
+        return x * node.value
 
     def act(self, node: Node, x: Array) -> Array:
         return x
@@ -99,7 +109,7 @@ class Interpreter:
         return tuple(self.linear(x, w) for w in node.weights)
 
     def matmul_add(self, node: Node, x: Array, y: Array) -> Array:
-        return y + self.linear(x, node.weights[0])
+        return y + self.linear(x, node.weights[0]) * node.value
 
     def matmul_swiglu(self, node: Node, x: Array) -> Array:
         gate, up = (self.linear(x, w) for w in node.weights)
@@ -112,9 +122,10 @@ class Interpreter:
         return x + y
 
     def rope(self, node: Node, x: Array, table: Array) -> Array:
-        a, b = np.split(self.heads(x), 2, axis=2)
+        half = table.shape[1] // 2
+        a, b, rest = np.split(self.heads(x), [half, 2 * half], axis=2)
         cos, sin = np.split(table[:, None, :], 2, axis=2)
-        return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=2).reshape(x.shape)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=2).reshape(x.shape)
 
     def kv_append(self, node: Node, k: Array, v: Array) -> None:
         assert node.layer not in self.cache
@@ -124,7 +135,10 @@ class Interpreter:
         group = self.graph.n_heads // self.graph.n_kv_heads
         keys, values = (np.repeat(a, group, axis=1) for a in self.cache[node.layer])
         s = np.einsum("qhd,khd->hqk", self.heads(x), keys) * node.value
-        s[:, np.triu(np.ones(s.shape[1:], bool), 1)] = -np.inf
+        seen = np.tri(s.shape[1], dtype=bool)
+        if node.window:
+            seen &= ~np.tri(s.shape[1], k=-node.window, dtype=bool)
+        s[:, ~seen] = -np.inf
         p = np.exp(s - s.max(axis=2, keepdims=True))
         p /= p.sum(axis=2, keepdims=True)
         return np.einsum("hqk,khd->qhd", p, values).reshape(x.shape)
@@ -140,8 +154,7 @@ def run_reference(
     graph_nodes: Iterable[Node],
     graph: Graph,
     weights: dict[str, Array],
-    inv_freq: Array,
     token_ids: Sequence[int],
 ) -> Array:
     """Logits [n, vocab] in float64 of one sequence from position 0."""
-    return Interpreter(graph, weights, inv_freq, token_ids).run(graph_nodes)
+    return Interpreter(graph, weights, token_ids).run(graph_nodes)

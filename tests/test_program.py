@@ -19,7 +19,7 @@ from pyllama import _core
 from pyllama.fusion import RULES, Rule, fuse
 from pyllama.model import Model
 from pyllama.plan import HEAD_ROWS, PRIVATE_ROWS, Limits, barriers, live_buffers, place
-from pyllama.program import Graph, Node, Tensor, Weight, attend, kv_append, matmul, rope
+from pyllama.program import Graph, Node, Rope, Tensor, Weight, attend, kv_append, matmul, rope
 from pyllama.weights.gguf import GGUFFile
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -47,8 +47,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 
 
 def interpret(path: str, rules: Sequence[Rule]) -> np.ndarray:
-    graph, nodes, inv_freq = record(path, rules)
-    return run_reference(nodes, graph, weights_of(path), inv_freq, IDS)
+    with GGUFFile(path) as source:
+        graph, nodes = record(source, rules)
+    return run_reference(nodes, graph, weights_of(path), IDS)
 
 
 # ---- two witnesses
@@ -111,7 +112,8 @@ def test_every_set_of_rules_has_the_same_bits(files: ModelFiles) -> None:
 
 
 def test_what_all_rules_leave(files: ModelFiles) -> None:
-    _, nodes, _ = record(files(**SHAPES["gqa"]), RULES)
+    with GGUFFile(files(**SHAPES["gqa"])) as source:
+        _, nodes = record(source, RULES)
     layer = ["NORM_ACT", "MATMUL", "ROPE", "ROPE", "KV_APPEND", "ATTEND", "ACT", "MATMUL_ADD"]
     layer += ["NORM_ACT", "MATMUL_SWIGLU", "ACT", "MATMUL_ADD"]
     last = [*layer[:5], "SELECT", "SELECT", *layer[5:]]
@@ -121,7 +123,7 @@ def test_what_all_rules_leave(files: ModelFiles) -> None:
 
 
 def small_graph() -> tuple[Graph, Tensor, list[Weight]]:
-    graph = Graph(1, 1, 1, 8)
+    graph = Graph(1, 1, 1, 8, Rope(np.ones(4)))
     return graph, graph.add("EMBED", [], 8, "tokens"), [Weight(f"w{i}", 8, 8) for i in range(5)]
 
 

@@ -69,4 +69,4 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
 #endif
 TILES(bf16_tile)
 
-static const struct pl_format bf16 = {"BF16", 1, 2, BF16_ACT, bf16_panel_bytes, bf16_pack, bf16_unpack, bf16_dequantize, bf16_tiles};
+static const struct pl_format bf16 = {"BF16", 1, 2, BF16_ACT, bf16_panel_bytes, bf16_pack, bf16_unpack, bf16_dequantize, bf16_tiles, NULL};

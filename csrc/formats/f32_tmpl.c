@@ -39,4 +39,4 @@ INLINE void f32_tile(const int nt, float *y, const void *panel, const void *x, i
 }
 TILES(f32_tile)
 
-static const struct pl_format f32 = {"F32", 1, 4, PL_ACT_F32, f32_panel_bytes, f32_pack, f32_unpack, f32_dequantize, f32_tiles};
+static const struct pl_format f32 = {"F32", 1, 4, PL_ACT_F32, f32_panel_bytes, f32_pack, f32_unpack, f32_dequantize, f32_tiles, NULL};

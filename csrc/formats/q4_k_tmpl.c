@@ -124,4 +124,4 @@ INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, 
 }
 TILES(q4_k_tile)
 
-static const struct pl_format q4_k = {"Q4_K", 256, 144, PL_ACT_I8, q4_k_panel_bytes, q4_k_pack, q4_k_unpack, q4_k_dequantize, q4_k_tiles};
+static const struct pl_format q4_k = {"Q4_K", 256, 144, PL_ACT_I8, q4_k_panel_bytes, q4_k_pack, q4_k_unpack, q4_k_dequantize, q4_k_tiles, NULL};

@@ -45,6 +45,23 @@ static void q8_0_dequantize(float *y, const uint8_t *row, int k)
         y[i] = f16_to_f32(load_u16(row + (size_t)(i / 32) * 34)) * (float)(int8_t)row[(size_t)(i / 32) * 34 + 2 + i % 32];
 }
 
+/* d = max |x| / 127, q = x / d to the nearest, halves away from zero */
+static void q8_0_quantize(uint8_t *row, const float *x, int k)
+{
+    for (int b = 0; b < k / 32; b++, x += 32, row += 34) {
+        float max = 0.0f;
+        int8_t q[32];
+        for (int i = 0; i < 32; i++)
+            max = __builtin_fabsf(x[i]) > max ? __builtin_fabsf(x[i]) : max;
+        const float d = max / 127.0f, id = d > 0.0f ? 1.0f / d : 0.0f;
+        for (int i = 0; i < 32; i++)
+            q[i] = (int8_t)(__builtin_fabsf(x[i] * id) < 127.5f ? __builtin_roundf(x[i] * id) : 0.0f);
+        const uint16_t h = f32_to_f16(d);
+        __builtin_memcpy(row, &h, 2);
+        __builtin_memcpy(row + 2, q, 32);
+    }
+}
+
 INLINE void q8_0_step(const int nt, vf *acc, const uint8_t *qs, const uint16_t *scales, const char *x)
 {
     const int8_t *const a = (const int8_t *)x;
@@ -80,4 +97,4 @@ INLINE void q8_0_tile(const int nt, float *y, const void *panel, const void *x, 
 }
 TILES(q8_0_tile)
 
-static const struct pl_format q8_0 = {"Q8_0", 32, 34, PL_ACT_I8, q8_0_panel_bytes, q8_0_pack, q8_0_unpack, q8_0_dequantize, q8_0_tiles};
+static const struct pl_format q8_0 = {"Q8_0", 32, 34, PL_ACT_I8, q8_0_panel_bytes, q8_0_pack, q8_0_unpack, q8_0_dequantize, q8_0_tiles, q8_0_quantize};

@@ -22,16 +22,16 @@ INLINE void scores(const int nq, float *s, const float *q, const void *k, int ke
 }
 
 /* s <- e^(s - m') where visible, else 0; m <- m', l <- l c + sum; returns c = e^(m - m') */
-INLINE float softmax_step(float *s, float *m, float *l, int visible)
+INLINE float softmax_step(float *s, float *m, float *l, uint32_t visible)
 {
     vf max = vf_set1(*m);
     for (int i = 0; i < PL_KV_BLOCK; i += VL)
-        max = vf_max(vf_select(vm_first(visible > i ? visible - i : 0), vf_load(s + i), max), max);
+        max = vf_max(vf_select(vm_from_bits(visible >> i), vf_load(s + i), max), max);
     const float m2 = vf_hmax(max);
     vf sum = vf_zero();
     for (int i = 0; i < PL_KV_BLOCK; i += VL) {
         const vf e = vf_exp(vf_sub(vf_load(s + i), vf_set1(m2)));
-        const vf p = vf_keep(vm_first(visible > i ? visible - i : 0), e);
+        const vf p = vf_keep(vm_from_bits(visible >> i), e);
         vf_store(s + i, p);
         sum = vf_add(sum, p);
     }
@@ -43,30 +43,30 @@ INLINE float softmax_step(float *s, float *m, float *l, int visible)
 }
 
 INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, const void *k,
-                   const void *v, int head_dim, int n_keys, const int *visible, int f16)
+                   const void *v, int head_dim, int n_keys, const uint32_t *visible, int f16)
 {
     float s[PL_QUERY_MAX * PL_KV_BLOCK] = {0}, c[PL_QUERY_MAX];
     const int v_dim = (head_dim + 15) / 16 * 16;
     for (int key = 0; key < n_keys; key += VL)
         scores(nq, s, q, k, key, head_dim, f16);
-    int seen = n_keys;  /* by every query; past it a hidden NaN times 0 would be NaN */
+    uint32_t seen = ~UINT32_C(0);  /* by every query; elsewhere a hidden NaN times 0 would be NaN */
     for (int i = 0; i < nq; i++) {
         c[i] = softmax_step(s + i * PL_KV_BLOCK, m + i, l + i, visible[i]);
-        seen = visible[i] < seen ? visible[i] : seen;
+        seen &= visible[i];
     }
     for (int d = 0; d < v_dim; d += VL) {
         vf acc[PL_QUERY_MAX];
         UNROLL for (int i = 0; i < nq; i++)
             acc[i] = vf_mul(vf_load(o + i * v_dim + d), vf_set1(c[i]));
-        for (int key = 0; key < seen; key++) {
+        for (int key = 0; key < n_keys; key++) {
             const vf vd = kv_load(v, (size_t)key * (size_t)v_dim + (size_t)d, f16);
+            if (seen >> key & 1) {
+                UNROLL for (int i = 0; i < nq; i++)
+                    acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
+                continue;
+            }
             UNROLL for (int i = 0; i < nq; i++)
-                acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
-        }
-        for (int key = seen; key < n_keys; key++) {
-            const vf vd = kv_load(v, (size_t)key * (size_t)v_dim + (size_t)d, f16);
-            UNROLL for (int i = 0; i < nq; i++)
-                if (key < visible[i])
+                if (visible[i] >> key & 1)
                     acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
         }
         UNROLL for (int i = 0; i < nq; i++)
@@ -76,7 +76,7 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
 
 #define ATTEND(kv, n)                                                                            \
     static void attend_##kv##_##n(float *o, float *m, float *l, const float *q, const void *k,  \
-                                  const void *v, int head_dim, int n_keys, const int *visible)  \
+                                  const void *v, int head_dim, int n_keys, const uint32_t *visible)  \
     {                                                                                            \
         attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, PL_KV_F16 == PL_KV_##kv);         \
     }

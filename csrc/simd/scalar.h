@@ -36,6 +36,7 @@ static inline vf vf_select(vm m, vf a, vf b) { EACH a.v[i] = m.bits >> i & 1 ? a
 /* lanes below n; lanes equal */
 static inline vm vm_first(int n) { return (vm){n >= 32 ? ~0u : (1u << n) - 1}; }
 static inline vm vm_eq(vf a, vf b) { vm m = {0}; EACH m.bits |= (uint32_t)(a.v[i] == b.v[i]) << i; return m; }
+static inline vm vm_from_bits(uint32_t bits) { return (vm){bits}; }
 static inline uint32_t vm_bits(vm m) { return m.bits; }
 
 /* i32 */

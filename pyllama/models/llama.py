@@ -1,13 +1,19 @@
-"""Llama (Touvron et al. 2023; Llama 2, 3): pre-norm blocks of grouped-query attention and SwiGLU."""
+"""Llama (Touvron et al. 2023; Llama 2, 3): pre-norm blocks of grouped-query attention and SwiGLU.
+
+The relatives are subclasses, one file each, named as `general.architecture`: they override what
+differs. `MODEL` is the class of a file.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 from ..errors import UnsupportedModelError
 from ..program import (
     Graph,
+    Rope,
     Tensor,
     attend,
     embed,
@@ -20,12 +26,17 @@ from ..program import (
     swiglu,
 )  # fmt: skip
 from ..weights.binder import Binder, expect
-from ..weights.gguf import GGUFFile
+from ..weights.gguf_header import load_error
+from ..weights.source import ModelSource
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """The dimensions of a model, named as everywhere in pyllama."""
+    """The dimensions of a model, named as everywhere in pyllama.
+
+    rope_dim: rotated values of each head. windows: per layer, the positions that attention sees,
+    0 for all.
+    """
 
     dim: int
     hidden_dim: int
@@ -36,109 +47,143 @@ class Config:
     vocab_size: int
     n_ctx: int
     eps: float
+    rope_dim: int
     rope_base: float
+    windows: tuple[int, ...]
 
 
 class Llama:
     """The equations. `weights` holds Weights by role; `weights.layers[i]` those of block i."""
 
-    def __init__(self, config: Config, weights: SimpleNamespace) -> None:
-        self.config = config
-        self.weights = weights
-        self.eps = config.eps
+    qkv_bias: ClassVar[bool | None] = None  # None: as the file has it
+
+    def __init__(self, config: Config, weights: SimpleNamespace, rope: Rope) -> None:
+        self.config, self.weights, self.rope = config, weights, rope
 
     def record(self) -> Graph:
         """One forward: logits of the rows wanted."""
-        c, w = self.config, self.weights
-        graph = Graph(c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim)
-        x = embed(graph, w.embedding)
-        for layer in range(c.n_layers):
-            x = self.block(x, w.layers[layer], layer)
-        x = in_chunks(x)
-        sample(rmsnorm(x, w.norm, self.eps) @ w.head)
+        c = self.config
+        graph = Graph(c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, self.rope)
+        x = self.embed(graph)
+        for layer, w in enumerate(self.weights.layers):
+            x = self.block(x, w, layer)
+        sample(self.logits(in_chunks(x)))
         return graph
+
+    def embed(self, graph: Graph) -> Tensor:
+        """x = E[token]"""
+        return embed(graph, self.weights.embedding)
 
     def block(self, x: Tensor, w: SimpleNamespace, layer: int) -> Tensor:
         """x + attention(norm(x)), then x + ffn(norm(x))"""
-        h = rmsnorm(x, w.attn_norm, self.eps)
+        c = self.config
+        h = rmsnorm(x, w.attn_norm, c.eps)
         q, k, v = h @ w.q, h @ w.k, h @ w.v
-        q, k = rope(q), rope(k)
+        q, k = self.place(q, k, w, layer)
         kv_append(k, v, layer)
-        if layer == self.config.n_layers - 1:  # all that follows concerns the wanted rows alone
+        if layer == c.n_layers - 1:  # all that follows concerns the wanted rows alone
             x, q = select_rows(x), select_rows(q)
-        x = x + attend(q, self.config.head_dim**-0.5, layer) @ w.o
-        h = rmsnorm(x, w.ffn_norm, self.eps)
-        return x + swiglu(h @ w.gate, h @ w.up) @ w.down
+        x = self.residual(x, attend(q, self.attention_scale(), layer, c.windows[layer]) @ w.o)
+        h = rmsnorm(x, w.ffn_norm, c.eps)
+        return self.residual(x, swiglu(h @ w.gate, h @ w.up) @ w.down)
 
+    def place(self, q: Tensor, k: Tensor, w: SimpleNamespace, layer: int) -> tuple[Tensor, Tensor]:
+        """Queries and keys learn their positions."""
+        return rope(q), rope(k)
 
-def read_config(file: GGUFFile) -> Config:
-    """The dimensions from GGUF metadata and tensor shapes. Raises ModelLoadError."""
+    def attention_scale(self) -> float:
+        """1 / sqrt(head_dim)"""
+        return self.config.head_dim**-0.5
 
-    def key(name: str) -> str:
-        return f"llama.{name}"
+    def residual(self, x: Tensor, y: Tensor) -> Tensor:
+        """x + y"""
+        return x + y
 
-    dim = file.get_int(key("embedding_length"), min=1, max=1 << 16)
-    n_heads = file.get_int(key("attention.head_count"), min=1, max=1 << 12)
-    head_dim = file.get_int(key("attention.key_length"), max(1, dim // n_heads), min=2, max=1024)
-    config = Config(
-        dim=dim,
-        hidden_dim=file.get_int(key("feed_forward_length"), min=1, max=1 << 20),
-        n_layers=file.get_int(key("block_count"), min=1, max=1 << 10),
-        n_heads=n_heads,
-        n_kv_heads=file.get_int(key("attention.head_count_kv"), n_heads, min=1, max=n_heads),
-        head_dim=head_dim,
-        vocab_size=file.tensor("token_embd.weight").shape[0],
-        n_ctx=file.get_int(key("context_length"), min=1, max=1 << 22),
-        eps=file.get_float(key("attention.layer_norm_rms_epsilon"), 1e-5, min=0.0, max=1.0),
-        rope_base=file.get_float(key("rope.freq_base"), 10000.0, min=1.0, max=1e12),
-    )
-    expect(
-        file,
-        key("attention.head_count_kv"),
-        f"a divisor of {n_heads}",
-        config.n_kv_heads,
-        n_heads % config.n_kv_heads == 0,
-    )
-    expect(file, key("attention.key_length"), "an even number", head_dim, head_dim % 2 == 0)
-    for name, value in (("attention.value_length", head_dim), ("rope.dimension_count", head_dim)):
-        expect(file, key(name), value, file.get_int(key(name), value))
-    for name, plain in {
-        "rope.scaling.type": "none",
-        "attention.sliding_window": 0,
-        "expert_count": 0,
-    }.items():
-        found = file.metadata.get(key(name), plain)
-        if found != plain:
-            raise UnsupportedModelError(f"{file.path}: {key(name)}: expected {plain}, found {found!r}")
-    return config
+    def logits(self, x: Tensor) -> Tensor:
+        """norm(x) W^T"""
+        return rmsnorm(x, self.weights.norm, self.config.eps) @ self.weights.head
 
+    # ---- from a file
 
-def bind_weights(file: GGUFFile, config: Config, binder: Binder) -> SimpleNamespace:
-    """The tensors of the file by role. Raises ModelLoadError for one missing or of another shape."""
-    c, matrix, vector = config, binder.matrix, binder.vector
-    q_rows, kv_rows = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    @classmethod
+    def read_config(cls, source: ModelSource) -> Config:
+        """The dimensions from metadata and tensor shapes. Raises ModelLoadError, UnsupportedModelError."""
+        arch = source.get_str("general.architecture")
 
-    def block(i: int) -> SimpleNamespace:
-        b = f"blk.{i}."
-        return SimpleNamespace(
-            attn_norm=vector(b + "attn_norm.weight", c.dim),
-            q=matrix(b + "attn_q.weight", q_rows, c.dim, rope_head=c.head_dim),
-            k=matrix(b + "attn_k.weight", kv_rows, c.dim, rope_head=c.head_dim),
-            v=matrix(b + "attn_v.weight", kv_rows, c.dim),
-            o=matrix(b + "attn_output.weight", c.dim, q_rows),
-            ffn_norm=vector(b + "ffn_norm.weight", c.dim),
-            gate=matrix(b + "ffn_gate.weight", c.hidden_dim, c.dim),
-            up=matrix(b + "ffn_up.weight", c.hidden_dim, c.dim),
-            down=matrix(b + "ffn_down.weight", c.dim, c.hidden_dim),
+        def integer(name: str, *default: int, low: int = 1, high: int) -> int:
+            found: int = source.get_int(f"{arch}.{name}", *default, min=low, max=high)
+            return found
+
+        dim, n_layers = integer("embedding_length", high=1 << 16), integer("block_count", high=1 << 10)
+        n_heads = integer("attention.head_count", high=1 << 12)
+        head_dim = integer("attention.key_length", max(1, dim // n_heads), low=2, high=1024)
+        n_kv_heads = integer("attention.head_count_kv", n_heads, high=n_heads)
+        rope_dim = integer("rope.dimension_count", head_dim, low=2, high=head_dim)
+        kv_key = f"{arch}.attention.head_count_kv"
+        expect(source, kv_key, f"a divisor of {n_heads}", n_kv_heads, n_heads % n_kv_heads == 0)
+        for name, value in (("attention.key_length", head_dim), ("rope.dimension_count", rope_dim)):
+            expect(source, f"{arch}.{name}", "an even number", value, value % 2 == 0)
+        for name, value in (("attention.value_length", head_dim), ("expert_count", 0)):
+            found = source.get_int(f"{arch}.{name}", value)
+            if found != value:
+                raise load_error(source.path, f"{arch}.{name}", value, found, UnsupportedModelError)
+        return Config(
+            dim=dim,
+            hidden_dim=integer("feed_forward_length", high=1 << 20),
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            head_dim=head_dim,
+            vocab_size=source.tensor("token_embd.weight").shape[0],
+            n_ctx=integer("context_length", high=1 << 22),
+            eps=source.get_float(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5, min=0.0, max=1.0),
+            rope_dim=rope_dim,
+            rope_base=source.get_float(f"{arch}.rope.freq_base", 10000.0, min=1.0, max=1e12),
+            windows=read_windows(source, arch, n_layers),
         )
 
-    embedding = matrix("token_embd.weight", c.vocab_size, c.dim)
-    tied = "output.weight" not in file.tensors
-    weights = SimpleNamespace(
-        embedding=embedding,
-        layers=[block(i) for i in range(c.n_layers)],
-        norm=vector("output_norm.weight", c.dim),
-        head=embedding if tied else matrix("output.weight", c.vocab_size, c.dim),
-    )
-    binder.finish()
-    return weights
+    @classmethod
+    def bind(cls, binder: Binder, config: Config) -> SimpleNamespace:
+        """The tensors of the file by role. Raises ModelLoadError for one missing or of another shape."""
+        c = config
+        embedding = binder.matrix("token_embd.weight", c.vocab_size, c.dim)
+        tied = "output.weight" not in binder.source.tensors
+        weights = SimpleNamespace(
+            embedding=embedding,
+            layers=[cls.bind_block(binder, c, f"blk.{i}.") for i in range(c.n_layers)],
+            norm=binder.vector("output_norm.weight", c.dim),
+            head=embedding if tied else binder.matrix("output.weight", c.vocab_size, c.dim),
+        )
+        binder.finish()
+        return weights
+
+    @classmethod
+    def bind_block(cls, binder: Binder, c: Config, b: str) -> SimpleNamespace:
+        """The tensors of the block whose names begin with `b`."""
+        linear, bias, head = binder.linear, cls.qkv_bias, c.head_dim
+        q_rows, kv_rows = c.n_heads * head, c.n_kv_heads * head
+        return SimpleNamespace(
+            attn_norm=binder.vector(b + "attn_norm.weight", c.dim),
+            q=linear(b + "attn_q", q_rows, c.dim, bias=bias, rope=(head, c.rope_dim)),
+            k=linear(b + "attn_k", kv_rows, c.dim, bias=bias, rope=(head, c.rope_dim)),
+            v=linear(b + "attn_v", kv_rows, c.dim, bias=bias),
+            o=linear(b + "attn_output", c.dim, q_rows),
+            ffn_norm=binder.vector(b + "ffn_norm.weight", c.dim),
+            gate=linear(b + "ffn_gate", c.hidden_dim, c.dim),
+            up=linear(b + "ffn_up", c.hidden_dim, c.dim),
+            down=linear(b + "ffn_down", c.dim, c.hidden_dim),
+        )
+
+
+def read_windows(source: ModelSource, arch: str, n_layers: int) -> tuple[int, ...]:
+    """Per layer the window of its attention: `attention.sliding_window`, 0 where it sees all.
+
+    `attention.sliding_window_pattern` tells which layers have it; without, all.
+    """
+    window = source.get_int(f"{arch}.attention.sliding_window", 0, min=0, max=1 << 31)
+    key = f"{arch}.attention.sliding_window_pattern"
+    slides = source.get_array(key, "bool", [True] * n_layers, length=n_layers)
+    return tuple(window if s else 0 for s in slides)
+
+
+MODEL = Llama
