@@ -19,9 +19,12 @@ from .model import Model
 from .request import Request, RequestOutput
 from .sampling import SamplingParams, params_from
 from .tokenizer import Tokenizer
+from .weights import open_model
 from .weights.gguf import GGUFFile
+from .weights.source import ModelSource
 
 Prompt = str | Sequence[int]
+QUANTIZE = ("q8_0",)
 
 
 class Stream:
@@ -69,9 +72,10 @@ class Stream:
 class LLM:
     """A language model in memory, used from any thread.
 
-    model: path of a GGUF file. n_ctx: tokens per sequence (None: the model's own context).
-    n_threads: None takes min(physical cores, affinity, cgroup quota). compute: "auto", or "f32" for
-    dequantized weights, float32 activations and KV. kv_dtype: "f16", "f32" or None (f16; f32 under
+    model: path of a GGUF file or of a Hugging Face folder. n_ctx: tokens per sequence (None: the
+    model's own context). n_threads: None takes min(physical cores, affinity, cgroup quota). compute:
+    "auto", or "f32" for dequantized weights, float32 activations and KV. quantize: "q8_0", what
+    weights of 16 or 32 bits become in memory. kv_dtype: "f16", "f32" or None (f16; f32 under
     compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
     max_batch: sequences per forward. progress: called with (bytes done, bytes in all) while loading.
 
@@ -86,6 +90,7 @@ class LLM:
         n_ctx: int | None = None,
         n_threads: int | None = None,
         compute: str = "auto",
+        quantize: str | None = None,
         kv_dtype: str | None = None,
         kv_bytes: int | None = None,
         prefill_chunk: int = 512,
@@ -94,6 +99,7 @@ class LLM:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         _choice("compute", compute, ("auto", "f32"))
+        _choice("quantize", quantize, (None, *QUANTIZE))
         _choice("kv_dtype", kv_dtype, (None, "f16", "f32"))
         for name, value, most in (
             ("n_threads", n_threads, 1024),
@@ -104,26 +110,22 @@ class LLM:
                 _int(name, value, 1, most)
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
         _int("max_batch", max_batch, 1, 1 << 12)
-        with GGUFFile(model) as file:
+        with open_model(model) as source:
             self._model = Model(
-                file,
+                source,
                 n_ctx=n_ctx,
                 n_threads=default_threads() if n_threads is None else n_threads,
                 compute=compute,
+                quantize=quantize,
                 kv_dtype=kv_dtype,
                 kv_bytes=kv_bytes,
                 prefill_chunk=prefill_chunk,
                 max_batch=max_batch,
                 use_hugepages=use_hugepages,
             )
-            self.tokenizer = Tokenizer.from_gguf(file.metadata, file.path)
-            if self.tokenizer.vocab_size != self._model.config.vocab_size:
-                raise ModelLoadError(
-                    f"{file.path}: token_embd.weight: expected {self.tokenizer.vocab_size} rows, "
-                    f"one per token, found {self._model.config.vocab_size}"
-                )
-            file.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
-            self._engine = Engine(self._model, file, progress)
+            self.tokenizer = read_tokenizer(source, self._model.config.vocab_size)
+            source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
+            self._engine = Engine(self._model, source, progress)
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._finalizer.atexit = False
 
@@ -278,6 +280,20 @@ def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
         if isinstance(p, (bytes, bytearray, int)) or not isinstance(p, (str, Sequence, np.ndarray)):
             raise TypeError(f"prompts: expected texts or lists of token ids, found {p!r:.80}")
     return many
+
+
+def read_tokenizer(source: ModelSource, vocab_size: int) -> Tokenizer:
+    """The tokenizer beside a model's weights. Raises ModelLoadError if it does not fit them."""
+    if isinstance(source, GGUFFile):
+        tokenizer = Tokenizer.from_gguf(source.metadata, source.path)
+    else:
+        tokenizer = Tokenizer.from_file(source.path)
+    if tokenizer.vocab_size != vocab_size:
+        raise ModelLoadError(
+            f"{source.path}: token_embd.weight: expected {tokenizer.vocab_size} rows, "
+            f"one per token, found {vocab_size}"
+        )
+    return tokenizer
 
 
 def _choice(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -17,7 +17,9 @@ import pyllama.model
 from pyllama import _core
 from pyllama.fusion import RULES, Rule, fuse
 from pyllama.model import Model
+from pyllama.weights import open_model
 from pyllama.weights.gguf import GGUFFile
+from pyllama.weights.source import ModelSource
 
 T = TypeVar("T")
 NORMAL, UNKNOWN, CONTROL, _, UNUSED, BYTE = range(1, 7)
@@ -207,7 +209,7 @@ def on_team(n_threads: int, work: Callable[[_core.Team], T]) -> T:
 
 def make_model(
     path: str, *, rules: Iterable[Rule] = RULES, n_threads: int = 1, every_member: bool = True, **options: Any
-) -> tuple[Model, GGUFFile]:
+) -> tuple[Model, ModelSource]:
     """A Model fused by `rules` alone, and its open file. every_member: none idles if the model is small."""
     chosen = tuple(rules)
     named: dict[str, Any] = {
@@ -219,7 +221,7 @@ def make_model(
         "max_batch": 8,
         "use_hugepages": False,
     }
-    file = GGUFFile(path)
+    file = open_model(path)
     was = pyllama.model.fuse
     pyllama.model.fuse = lambda nodes: fuse(nodes, chosen)
     try:
