@@ -138,7 +138,7 @@ class Llama:
             n_ctx=integer("context_length", high=1 << 22),
             eps=source.get_float(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5, min=0.0, max=1.0),
             rope_dim=rope_dim,
-            rope_base=source.get_float(f"{arch}.rope.freq_base", 10000.0, min=1.0, max=1e12),
+            rope_base=source.get_float(f"{arch}.rope.freq_base", 10000.0, min=2.0, max=1e12),
             windows=read_windows(source, arch, n_layers),
         )
 
