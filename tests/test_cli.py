@@ -159,7 +159,7 @@ def test_run_tells_a_story() -> None:
     [
         (["run", "-m", "nope.gguf", "-p", ""], 1, "nope.gguf: No such file or directory"),
         (["run", "-m", "MODEL", "-f", "nope.txt"], 1, "nope.txt: No such file or directory"),
-        (["run", "-m", str(ROOT), "-p", ""], 1, "Is a directory"),
+        (["run", "-m", str(ROOT), "-p", ""], 1, "config.json: No such file or directory"),
         (["run", "-m", __file__, "-p", ""], 1, "expected b'GGUF'"),
         (["run", "-m", "MODEL", "-p", "a b " * 300], 1, "prompt: expected at most 255 tokens"),
         (["run", "-m", "MODEL", "-p", "", "-c", "100000"], 2, "n_ctx: expected 1 to 256"),

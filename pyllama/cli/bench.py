@@ -66,12 +66,12 @@ class Setup:
 
     def fields(self, llm: LLM) -> Row:
         """What all rows of this setup share."""
-        from pyllama.weights.gguf import GGUFFile
+        from pyllama.weights import open_model
 
         from .facts import facts_of
         from .rows import common_fields
 
-        with GGUFFile(self.model) as file:
+        with open_model(self.model) as file:
             return common_fields(llm, facts_of(file), self.compute, self.use_hugepages)
 
 

@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, for `inspect` and for the rows of `bench`."""
+"""What a model file says of itself, for `inspect` and for the rows of `bench`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyllama.weights.gguf import GGUFFile
+    from pyllama.weights.source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Facts:
         return " ".join((self.architecture, size + letter, *list(self.types)[:1]))
 
 
-def facts_of(file: GGUFFile) -> Facts:
+def facts_of(file: ModelSource) -> Facts:
     """Counts the tensors of `file`."""
     counts: collections.Counter[str] = collections.Counter()
     params: collections.Counter[str] = collections.Counter()

@@ -18,7 +18,7 @@ from .options import cache_type_option, compute_option, model_option, number, wi
 
 if TYPE_CHECKING:
     from pyllama.model import Model
-    from pyllama.weights.gguf import GGUFFile
+    from pyllama.weights.source import ModelSource
 
 Section = dict[str, Any]
 
@@ -32,14 +32,14 @@ LEGEND = (
 )
 
 
-def file_section(file: GGUFFile) -> Section:
+def file_section(file: ModelSource) -> Section:
     """The file and its tensors in numbers."""
     from .facts import facts_of
 
     facts = facts_of(file)
     return {
         "path": file.path,
-        "gguf_version": file.version,
+        "kind": file.kind,
         "size": file.size,
         "architecture": facts.architecture,
         "name": file.metadata.get("general.name"),
@@ -53,7 +53,7 @@ def file_section(file: GGUFFile) -> Section:
     }
 
 
-def tokenizer_section(file: GGUFFile) -> Section:
+def tokenizer_section(file: ModelSource) -> Section:
     """The vocabulary, or why there is none."""
     from pyllama.tokenizer import Tokenizer
 
@@ -77,7 +77,7 @@ def tokenizer_section(file: GGUFFile) -> Section:
     }
 
 
-def config_section(file: GGUFFile) -> Section:
+def config_section(file: ModelSource) -> Section:
     """The model's dimensions, or why they are not known."""
     from pyllama.model import architecture
 
@@ -89,7 +89,7 @@ def config_section(file: GGUFFile) -> Section:
         return {"error": str(error)}
 
 
-def plan_model(file: GGUFFile, n_ctx: int, compute: str, cache_type: str | None) -> Model:
+def plan_model(file: ModelSource, n_ctx: int, compute: str, cache_type: str | None) -> Model:
     """The Model, planned and not loaded. Raises PyllamaError."""
     from pyllama.cpu import default_threads
     from pyllama.model import Model
@@ -246,9 +246,9 @@ def command(
     A file that cannot be run, such as a vocabulary without weights, is shown as far as it goes.
     """
     from pyllama.model import inspect_plan
-    from pyllama.weights.gguf import GGUFFile
+    from pyllama.weights import open_model
 
-    with GGUFFile(model) as file:
+    with open_model(model) as file:
         report: dict[str, Any] = {"file": file_section(file), "config": config_section(file)}
         planned, reason = None, report["config"].get("error")
         if reason is None:

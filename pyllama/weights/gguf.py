@@ -169,6 +169,7 @@ class GGUFFile(ModelSource):
         self.size = size
         head = Header(self.path, fd, size)
         self.version: int = read_version(head)
+        self.kind = f"GGUF v{self.version}"
         n_tensors = head.count("tensor_count", MAX_TENSORS, MIN_TENSOR_BYTES)
         n_kv = head.count("metadata_kv_count", MAX_KV, MIN_KV_BYTES)
         self.metadata = read_metadata(head, n_kv)

@@ -68,6 +68,8 @@ class HFFolder(ModelSource):
     UnsupportedModelError for other model types, weights and quantizations.
     """
 
+    kind = "safetensors"
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self.size, self.tensors = 0, {}

@@ -44,12 +44,14 @@ class TensorInfo:
 class ModelSource:
     """Metadata under GGUF's keys and tensors under GGUF's names; subclasses open and check the files.
 
-    `path`: what errors name. `size`: bytes in all. `metadata`: int, float, bool, str, list[str] or a
-    read-only numpy array [n] by key. `tensors`: by name. `rope_interleaved`: the rows of a rotated
-    head lie as pairs (2i, 2i + 1), as in the Llamas of GGUF; else half split.
+    `path`: what errors name. `kind`: what it is, in words. `size`: bytes in all. `metadata`: int,
+    float, bool, str, list[str] or a read-only numpy array [n] by key. `tensors`: by name.
+    `rope_interleaved`: the rows of a rotated head lie as pairs (2i, 2i + 1), as in the Llamas of
+    GGUF; else half split.
     """
 
     path: str
+    kind: str
     size: int
     metadata: dict[str, Any]
     tensors: dict[str, TensorInfo]
