@@ -33,6 +33,7 @@ _HOMES = {
     "OutOfKVBlocks": "errors",
     "Cancelled": "errors",
     "InsufficientMemoryError": "errors",
+    "HubError": "errors",
 }
 
 __all__ = [*_HOMES, "__version__"]
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .errors import (
         Cancelled,
         ContextLengthError,
+        HubError,
         InsufficientMemoryError,
         ModelLoadError,
         OutOfKVBlocks,

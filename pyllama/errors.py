@@ -27,3 +27,7 @@ class Cancelled(PyllamaError):
 
 class InsufficientMemoryError(PyllamaError, MemoryError):
     """A model, with its KV cache, needs more memory than there is."""
+
+
+class HubError(PyllamaError):
+    """A model cannot be had from the hub, nor from the cache of what was downloaded before."""

@@ -14,7 +14,9 @@ ENV = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("P
 COMMAND = [sys.executable, "-m", "pyllama"]
 
 
-def run(*args: str | Path, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    *args: str | Path, code: int = 0, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs pyllama to its end and checks the exit code; no command ever shows a traceback."""
     done = subprocess.run(
         [*COMMAND, *map(str, args)],
@@ -22,7 +24,7 @@ def run(*args: str | Path, code: int = 0, stdin: str = "") -> subprocess.Complet
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env=ENV,
+        env=ENV | (env or {}),
         timeout=120,
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -30,14 +32,14 @@ def run(*args: str | Path, code: int = 0, stdin: str = "") -> subprocess.Complet
     return done
 
 
-def start(*args: str | Path) -> subprocess.Popen[bytes]:
+def start(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Starts pyllama with pipes that hold nothing back."""
     return subprocess.Popen(
         [*COMMAND, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        env=ENV,
+        env=ENV | (env or {}),
         # A parent in the background may ignore SIGINT, and its children with it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

@@ -6,6 +6,7 @@
       rows        its formats
     inspect_file  what a file holds and needs
     tinymodel     write a random model to play with
+    pull, ls      models of the hub: download, list
 
 A command is a module with a click command named `command` that returns an exit code or None.
 stdout carries the result and nothing else. Exit codes: 0, 1 error, 2 usage, 130 Ctrl-C, 141 nobody
@@ -29,7 +30,14 @@ from .common import complain
 
 EXIT_ERROR, EXIT_INTERRUPT, EXIT_PIPE = 1, 130, 141  # the last two as shells report the signals
 
-_MODULES = {"run": "run", "bench": "bench", "inspect": "inspect_file", "tiny": "tinymodel"}
+_MODULES = {
+    "run": "run",
+    "bench": "bench",
+    "inspect": "inspect_file",
+    "tiny": "tinymodel",
+    "pull": "pull",
+    "ls": "ls",
+}
 
 
 class Commands(click.Group):
