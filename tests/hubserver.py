@@ -152,6 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.endswith(LFS):
             return self._body(file, data, headers | {"ETag": f'"{digest(file, data)}"'})
         headers |= {"X-Linked-Etag": f'"{digest(file, data)}"', "X-Linked-Size": str(len(data))}
+        # Xet is offered, as the hub does, and leads nowhere: nobody must need it.
+        headers |= {"X-Xet-Hash": digest(file, data), "Link": f'<{self.server.url}/xet>; rel="xet-auth"'}
         headers["Location"] = f"http://localhost:{self.server.server_port}/cdn/{name}/{file}"
         return self._head(302, headers | {"Content-Length": "0"})
 
