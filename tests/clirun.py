@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -43,6 +45,23 @@ def start(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.Po
         # A parent in the background may ignore SIGINT, and its children with it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def on_terminal(*args: str, env: dict[str, str] | None = None) -> tuple[bytes, bytes]:
+    """stdout of a child process, and what it shows on the terminal that is its stderr."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        args, stdout=subprocess.PIPE, stderr=its, env={**ENV, **(env or {}), "TERM": "xterm"}
+    ) as child:
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # it has closed its end
+            while data := os.read(ours, 4096):
+                shown += data
+        os.close(ours)
+        out, _ = child.communicate(timeout=120)
+    assert child.returncode == 0, shown
+    return out, shown
 
 
 def modules_after(*args: str) -> set[str]:

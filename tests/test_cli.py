@@ -6,10 +6,11 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from clirun import COMMAND, ENV, ROOT, SHARED, modules_after, run, start
+from clirun import COMMAND, ENV, ROOT, SHARED, modules_after, on_terminal, run, start
 from ggufwriter import write_gguf
 
 import pyllama
@@ -149,6 +150,17 @@ def test_run_tells_a_story() -> None:
     args = ("run", "-m", STORIES / "stories260k-f32.gguf", "-p", "", "--temp", "0", "-n", "200")
     expected = (STORIES / "expected.txt").read_text(encoding="utf-8")
     assert run(*args).stdout.startswith(expected.rstrip("\n"))
+
+
+def test_a_bar_shows_long_loading(tiny: Path) -> None:
+    code = (
+        "import sys; from pyllama.cli import common, main; common.BAR_AFTER = float(sys.argv[1]); "
+        "main(['run', '-m', sys.argv[2], '-p', '', '-n', '1', '-t', '1'])"
+    )
+    bar = b"loading tiny.gguf"
+    assert bar in on_terminal(sys.executable, "-c", code, "0", str(tiny))[1]
+    out, shown = on_terminal(sys.executable, "-c", code, "60", str(tiny))
+    assert bar not in out + shown and SUMMARY.fullmatch(shown.decode().replace("\r\n", "\n"))
 
 
 # ---- errors ----

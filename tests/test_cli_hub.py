@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clirun import COMMAND, ENV, modules_after, run, start
+from clirun import COMMAND, modules_after, on_terminal, run, start
 from hubserver import TOKEN, HubServer, Repo
 
 from pyllama.cli.tinymodel import write_tiny_model
@@ -109,25 +107,11 @@ def test_ctrl_c_keeps_what_came(hub: HubServer, env: dict[str, str], tmp_path: P
 
 
 def test_a_bar_on_a_terminal(hub: HubServer, env: dict[str, str]) -> None:
-    hub.faults.slow = 0.05
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        [*COMMAND, "pull", "org/tiny-GGUF"],
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        env=ENV | env | {"TERM": "xterm"},
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while data := os.read(master, 4096):
-            shown += data
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    assert child.stdout is not None and child.stdout.read().endswith(b".gguf\n")
-    assert child.wait() == 0
+    hub.faults.slow = 0.05  # a second in all
+    out, shown = on_terminal(*COMMAND, "pull", "org/tiny-GGUF", env=env)
+    assert out.endswith(b".gguf\n")
     assert b"pulling org/tiny-GGUF" in shown and re.search(rb"\d+(\.\d)?/400\.0 kB", shown)
+    assert on_terminal(*COMMAND, "pull", "-q", "org/tiny-GGUF:q8_0", env=env)[1] == b""
 
 
 def test_ls(hub: HubServer, env: dict[str, str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pyllama.llm import LLM
 
 Progress = Callable[[int, int], None]
+
+BAR_AFTER = 0.5  # seconds of work
 
 
 def fancy() -> bool:
@@ -50,19 +53,34 @@ def usage_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_bar(title: str, quiet: bool = False) -> Iterator[Progress | None]:
-    """A function that moves a bar on stderr, or None where nobody looks."""
+    """A function that moves a bar on stderr, or None where nobody looks. Short work shows none."""
     if quiet or not fancy():
         yield None
         return
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        move: Progress | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal move
+            if move is None and time.monotonic() - begin > BAR_AFTER:
+                move = stack.enter_context(_bar(title))
+            if move is not None:
+                move(done, total)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     # stdout is left alone: it may be a file while stderr is the terminal.
     name = TextColumn("{task.description}", markup=False)
-    columns = (name, BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    bar = Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
-    with bar:
+    columns = (name, BarColumn(), DownloadColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
