@@ -19,6 +19,7 @@ cdef extern from "kernels.h":
         int block_bytes
         pl_act act
         size_t (*panel_bytes)(int k) nogil
+        void (*dequantize)(float *y, const unsigned char *row, int k) nogil
 
     struct pl_kernels:
         const char *name

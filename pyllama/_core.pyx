@@ -80,6 +80,13 @@ cdef class Kernels:
         """Bytes of one packed panel."""
         return self.p.formats[fmt].panel_bytes(n_cols)
 
+    def dequantize(self, int fmt, const unsigned char[::1] row):
+        """float32 values of whole blocks as they lie in a file."""
+        cdef int k = <int>(row.shape[0] // self.p.formats[fmt].block_bytes) * self.p.formats[fmt].block
+        values = np.empty(k, np.float32)
+        self.p.formats[fmt].dequantize(<float *>address(values), &row[0], k)
+        return values
+
     def sample(self, float[::1] logits, params):
         """One draw; params: a SAMPLING record array of length 1."""
         cdef const unsigned char[::1] raw = params.view(np.uint8)

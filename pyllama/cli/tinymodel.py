@@ -1,28 +1,23 @@
-"""A tiny random Llama model as a GGUF file: it babbles, so that commands can be tried without a download.
-
-The layout is that of the GGUF specification (ggml, docs/gguf.md).
-"""
+"""A tiny random Llama model as a GGUF file: it babbles, so that commands can be tried without a download."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import string
-import struct
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
+
+from pyllama.weights.gguf_write import write_gguf
 
 from .common import note
 from .options import number
 
 DIM, HIDDEN_DIM, N_LAYERS, N_HEADS, N_KV_HEADS, N_CTX = 64, 128, 2, 4, 2, 256
-KINDS = {"F32": 0, "BF16": 30, "Q8_0": 8}  # GGUF's tensor types
+KINDS = ("F32", "BF16", "Q8_0")  # GGUF's tensor types
 N_WORDS = 300
-ALIGNMENT = 32
 
 # Each embedding has this value in its first place, and the head weighs it: a bias of the logits.
 # Words are likelier than letters, and bytes, tags and the end come next to never.
@@ -94,41 +89,6 @@ def _encode(array: np.ndarray, kind: str) -> bytes:
     return np.hstack((scale.astype("<f2").view(np.int8).reshape(-1, 2), quants)).tobytes()
 
 
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def _value(value: Any) -> tuple[int, bytes]:
-    """GGUF's type of a Python value, and its bytes."""
-    if isinstance(value, bool):
-        return 7, struct.pack("<?", value)
-    if isinstance(value, int):
-        return 4, struct.pack("<I", value)
-    if isinstance(value, float):
-        return 6, struct.pack("<f", value)
-    if isinstance(value, str):
-        return 8, _string(value)
-    items = [_value(item) for item in value]
-    return 9, struct.pack("<IQ", items[0][0], len(items)) + b"".join(data for _, data in items)
-
-
-def _write(path: Path, metadata: dict[str, Any], tensors: Iterable[tuple[str, str, np.ndarray]]) -> None:
-    """Writes a GGUF v3 file of (name, type, array)."""
-    infos, data = [], bytearray()
-    for name, kind, array in tensors:
-        dims = struct.pack(f"<I{array.ndim}Q", array.ndim, *reversed(array.shape))
-        infos.append(_string(name) + dims + struct.pack("<IQ", KINDS[kind], len(data)))
-        data += _encode(array, kind)
-        data += bytes(-len(data) % ALIGNMENT)
-    pairs = []
-    for key, value in metadata.items():
-        type_id, payload = _value(value)
-        pairs.append(_string(key) + struct.pack("<I", type_id) + payload)
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(pairs)) + b"".join(pairs + infos)
-    path.write_bytes(head + bytes(-len(head) % ALIGNMENT) + data)
-
-
 def write_tiny_model(
     path: str | os.PathLike[str], seed: int = 0, kind: str = "F32", *, tied: bool = False, n_ctx: int = N_CTX
 ) -> None:
@@ -160,15 +120,18 @@ def write_tiny_model(
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
     }
-    arrays = _tensors(rng, classes, tied).items()
-    _write(Path(path), metadata, [(name, kind if a.ndim == 2 else "F32", a) for name, a in arrays])
+    tensors = []
+    for name, array in _tensors(rng, classes, tied).items():
+        found = kind if array.ndim == 2 else "F32"
+        tensors.append((name, found, array.shape, _encode(array, found)))
+    write_gguf(path, metadata, tensors)
 
 
 @click.command(short_help="Write a tiny random model.")
 @click.argument("out", metavar="OUT")
 @number("-s", "--seed", default=0, text="Same seed, same file.")
 @click.option(
-    "--kind", type=click.Choice(tuple(KINDS)), default="F32", show_default=True, help="Type of the weights."
+    "--kind", type=click.Choice(KINDS), default="F32", show_default=True, help="Type of the weights."
 )
 @click.option("--tied", is_flag=True, help="Use the embedding as the head: the model repeats itself.")
 @click.option("--force", is_flag=True, help="Overwrite a file.")
