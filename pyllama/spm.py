@@ -5,26 +5,42 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
-from pyllama.tokenizer import (
+from pyllama.matcher import Matcher
+from pyllama.tokenizer import Tokenizer
+from pyllama.vocabulary import (
     BYTE,
     CONTROL,
+    HIDDEN,
     NORMAL,
     SPACE,
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
+    Flags,
     Keys,
-    Matcher,
-    Tokenizer,
     Vocabulary,
+    gguf_fields,
     unsupported,
 )
 from pyllama.weights.gguf_header import load_error, show
 
 BYTE_PIECE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 MAX_SCORE: Final = 3.4e38  # float32's
+LLAMAS: Final = (("bos", 1, CONTROL), ("eos", 2, CONTROL), ("unknown", 0, UNKNOWN))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePieceVocabulary(Vocabulary):
+    """A Vocabulary with scores for merges, and what becomes of the spaces of a text."""
+
+    scores: bytes  # of little-endian float32
+    space_prefix: bool = True
+    prefix_parts: bool = True  # each part between special tokens gets it, not only the first
+    trim_spaces: bool = False
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -34,20 +50,36 @@ class SentencePieceTokenizer(Tokenizer):
     encoder of plain text. What text must not produce has a name in it that text cannot spell.
     """
 
-    def __init__(self, vocab: Vocabulary) -> None:
+    def __init__(self, vocab: SentencePieceVocabulary) -> None:
         super().__init__(vocab, drops_space=vocab.space_prefix)
-        self._space_prefix, self._trim_spaces = vocab.space_prefix, vocab.trim_spaces
+        self._space_prefix, self._prefix_parts = vocab.space_prefix, vocab.prefix_parts
+        self._trim_spaces, self._flags = vocab.trim_spaces, vocab.flags
         self._unk_id, self._has_bytes = vocab.unk_id, _has_bytes(vocab)
         # Not left to the library: 0.2.0 crashes if more than 64 symbols begin one another.
         self._user_defined = Matcher(_unique(vocab, USER_DEFINED))
         self._encode_pieces = _load(_model_proto(vocab, self._has_bytes), vocab)
 
-    def _encode_text(self, text: str) -> list[int]:
+    def _encode(self, text: str, special: bool) -> list[int]:
+        prefix, ids = self._space_prefix, list[int]()
+        # Each part is a text of its own and gets the dummy prefix, as in Llama 2's reference code,
+        # which encodes every turn alone, and in llama.cpp and transformers' fast tokenizers.
+        for part in self._specials.split(text) if special else (text,):
+            ids += (part,) if isinstance(part, int) else self._encode_text(part, prefix)
+            prefix = prefix and self._prefix_parts
+        return ids
+
+    @cached_property
+    def _specials(self) -> Matcher:
+        kinds = (*HIDDEN, USER_DEFINED)
+        found = [(p, i) for i, p in enumerate(self._pieces) if p and self._types[i] in kinds]
+        return Matcher({piece.replace(SPACE, " "): i for piece, i in reversed(found)}, self._flags)
+
+    def _encode_text(self, text: str, prefix: bool) -> list[int]:
         if self._trim_spaces:
             text = " ".join(filter(None, text.split(" ")))
         if not text:
             return []
-        text = (" " + text if self._space_prefix else text).replace(" ", SPACE)
+        text = (" " + text if prefix else text).replace(" ", SPACE)
         ids: list[int] = []
         for part in self._user_defined.split(text):
             ids += (part,) if isinstance(part, int) else self._encode_pieces(part)
@@ -56,61 +88,22 @@ class SentencePieceTokenizer(Tokenizer):
         unknown, n = self._unk_id, len(self._pieces)
         return [unknown if i == n and unknown is not None else i for i in ids]
 
-    def _bytes_of(self, piece: str, kind: int) -> bytes:
-        if kind == BYTE:
-            return bytes((int(piece[3:5], 16),))
-        return piece.replace(SPACE, " ").encode()
 
-
-def read_gguf(keys: Keys) -> Vocabulary:
+def read_gguf(keys: Keys) -> SentencePieceVocabulary:
     """The vocabulary in a GGUF file's metadata. Absent BOS, EOS and UNK default to Llama's."""
-    pieces = keys.array("tokens")
-    n = len(pieces)
-    types = _read_types(keys, n)
-    ids = {name: keys.token(name, n) for name in ("bos", "eos", "unknown", "eot", "eom")}
-    keys.token("padding", n)
-    for name, i, kind in (("bos", 1, CONTROL), ("eos", 2, CONTROL), ("unknown", 0, UNKNOWN)):
-        if ids[name] is None and i < n and types[i] == kind:
-            ids[name] = i
-    for name, token in ids.items():  # fine-tunes give them any type: never let text produce them
-        if token is not None and types[token] in (NORMAL, USER_DEFINED, UNUSED):
-            types[token] = UNKNOWN if name == "unknown" else CONTROL
-    add_bos = keys.get("add_bos_token", bool, ids["bos"] is not None)
-    add_eos = keys.get("add_eos_token", bool, False)
-    for name, wanted in (("bos", add_bos), ("eos", add_eos)):
-        if wanted and ids[name] is None:
-            raise keys.bad(f"{name}_token_id", f"a token id, as add_{name}_token is true", None)
-    return Vocabulary(
-        path=keys.path,
-        field="tokenizer.ggml.tokens",
-        pieces=_read_strings(keys, pieces),
-        scores=_read_scores(keys, n),
-        types=bytes(types),
-        bos_id=ids["bos"],
-        eos_id=ids["eos"],
-        unk_id=ids["unknown"],
-        stop_ids=frozenset(t for k in ("eos", "eot", "eom") if (t := ids[k]) is not None),
-        add_bos=add_bos,
-        add_eos=add_eos,
+    fields = gguf_fields(keys, add_bos=True, usual=LLAMAS)
+    pieces, flags = fields["pieces"], {}
+    if keys.metadata.get("general.architecture") == "phi3":  # GGUF has no field for it
+        plain = ("<unk>", "<s>", "<|endoftext|>")
+        special = [i for i, kind in enumerate(fields["types"]) if kind in (CONTROL, USER_DEFINED)]
+        flags = {i: Flags(rstrip=True) for i in special if pieces[i] not in plain}
+    return SentencePieceVocabulary(
+        **fields,
+        flags=flags,
+        scores=_read_scores(keys, len(pieces)),
         space_prefix=keys.get("add_space_prefix", bool, True),
         trim_spaces=keys.get("remove_extra_whitespaces", bool, False),
     )
-
-
-def _read_strings(keys: Keys, pieces: list[Any]) -> list[str]:
-    try:
-        "".join(pieces).encode()
-    except (TypeError, UnicodeEncodeError) as e:
-        raise keys.bad("tokens", "str without surrogates", str(e)) from None
-    return list(pieces)  # the caller's list is not ours
-
-
-def _read_types(keys: Keys, n: int) -> bytearray:
-    types = keys.array("token_type", n)
-    for i, kind in enumerate(types):
-        if type(kind) is not int or not NORMAL <= kind <= BYTE:
-            raise keys.bad(f"token_type[{i}]", f"{NORMAL} to {BYTE}", kind)
-    return bytearray(types)
 
 
 def _read_scores(keys: Keys, n: int) -> bytes:
@@ -121,10 +114,8 @@ def _read_scores(keys: Keys, n: int) -> bytes:
     return struct.pack(f"<{n}f", *scores)
 
 
-def read_model_proto(data: bytes, path: str) -> Vocabulary:
+def read_model_proto(data: bytes, path: str) -> SentencePieceVocabulary:
     """The vocabulary of a `tokenizer.model`, a serialized sentencepiece.ModelProto."""
-    if data.lstrip()[:1] == b"{":
-        raise unsupported(path, "file", "a GGUF file or a tokenizer.model", "a tokenizer.json")
     pieces: list[str] = []
     scores: list[bytes] = []
     types = bytearray()
@@ -215,7 +206,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 def _vocabulary(
     pieces: list[str], scores: bytes, types: bytes, specs: dict[int, dict[int, Any]], path: str
-) -> Vocabulary:
+) -> SentencePieceVocabulary:
     trainer, normalizer, _ = specs.values()
     for i, (score,) in enumerate(struct.iter_unpack("<f", scores)):
         if not abs(score) <= MAX_SCORE:
@@ -223,17 +214,15 @@ def _vocabulary(
         if not NORMAL <= types[i] <= BYTE:
             raise load_error(path, f"pieces[{i}].type", f"{NORMAL} to {BYTE}", types[i])
     control = {p.encode(): i for i, p in enumerate(pieces) if types[i] == CONTROL}
-    eos = control.get(trainer.get(47) or b"</s>")
-    return Vocabulary(
+    return SentencePieceVocabulary(
         path=path,
         field="pieces",
         pieces=pieces,
         scores=scores,
         types=types,
         bos_id=control.get(trainer.get(46) or b"<s>"),
-        eos_id=eos,
+        eos_id=control.get(trainer.get(47) or b"</s>"),
         unk_id=types.find(UNKNOWN) if UNKNOWN in types else None,
-        stop_ids=frozenset(() if eos is None else (eos,)),
         space_prefix=bool(normalizer.get(3, 1)),
         trim_spaces=bool(normalizer.get(4, 1)),
     )
@@ -270,7 +259,7 @@ def _has_bytes(vocab: Vocabulary) -> bool:
     return bool(found)
 
 
-def _model_proto(vocab: Vocabulary, byte_fallback: bool) -> bytes:
+def _model_proto(vocab: SentencePieceVocabulary, byte_fallback: bool) -> bytes:
     """A serialized sentencepiece.ModelProto whose ids are those of `vocab`.
 
     Text has no spaces once they are escaped, so a name with a space in it is out of its reach:

@@ -2,54 +2,20 @@
 
 `Tokenizer` is the one interface, whatever the kind of vocabulary; it owns BOS and EOS, special
 tokens, `decode` and `stream`. A subclass says how plain text becomes ids and what bytes a piece
-stands for: `pyllama.spm`. Special tokens spelled in text are text unless asked.
+stands for: `pyllama.spm`, `pyllama.bpe`. Special tokens spelled in text are text unless asked.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
-import re
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Any
 
-from pyllama.errors import ModelLoadError, UnsupportedModelError
-from pyllama.weights.gguf_header import load_error, show
-
-# What a piece is; the numbers are those of GGUF and of SentencePiece's ModelProto.
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-HIDDEN: Final = (UNKNOWN, CONTROL)
-SPACE: Final = "\u2581"  # how a SentencePiece vocabulary spells a space
-MAX_MODEL_BYTES: Final = 32 << 20  # several times the largest tokenizer.model known
-
-T = TypeVar("T", bool, str)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What a file says of its vocabulary. `field` is the name of the pieces in error messages."""
-
-    path: str
-    field: str
-    pieces: list[str]
-    scores: bytes  # of little-endian float32
-    types: bytes
-    bos_id: int | None
-    eos_id: int | None
-    unk_id: int | None
-    stop_ids: frozenset[int]
-    add_bos: bool = True
-    add_eos: bool = False
-    space_prefix: bool = True
-    trim_spaces: bool = False
-
-    def bad(self, i: int, expected: str) -> ModelLoadError:
-        """The error about piece `i`."""
-        return load_error(self.path, f"{self.field}[{i}]", expected, show(self.pieces[i]))
+from pyllama.vocabulary import BYTE, HIDDEN, SPACE, Keys, Vocabulary, unsupported
+from pyllama.weights.gguf_header import show
 
 
 class TokenStream:
@@ -88,30 +54,24 @@ class Tokenizer(ABC):
         self._bos_id, self._eos_id, self._stop_ids = vocab.bos_id, vocab.eos_id, vocab.stop_ids
         self._head = [vocab.bos_id] if vocab.add_bos and vocab.bos_id is not None else []
         self._tail = [vocab.eos_id] if vocab.add_eos and vocab.eos_id is not None else []
+        self._chat_template = vocab.chat_template
         self._drops_space = drops_space
 
     @staticmethod
     def from_file(path: str | os.PathLike[str]) -> Tokenizer:
-        """The tokenizer of a GGUF file or of a SentencePiece `tokenizer.model`, told by content.
+        """The tokenizer of a GGUF file, a tokenizer.json, a tokenizer.model or a Hugging Face folder.
 
-        Raises OSError if the file cannot be read, ModelLoadError if it is broken, and
-        UnsupportedModelError for a folder, a tokenizer.json or an unknown kind of vocabulary.
+        A file is told by content; alone it is read without the files beside it. In a folder
+        tokenizer.json goes before tokenizer.model, and tokenizer_config.json, generation_config.json,
+        config.json and chat_template.jinja are read if they are there.
+        Raises OSError if a file cannot be read, ModelLoadError if it is broken, and
+        UnsupportedModelError for another kind of vocabulary.
         """
-        path = os.fsdecode(path)
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise unsupported(path, "file", "a GGUF file or a tokenizer.model", "a folder")
-        if not stat.S_ISREG(status.st_mode):  # to open a FIFO would wait for its writer
-            raise load_error(path, "file", "a regular file", stat.filemode(status.st_mode))
-        with open(path, "rb") as file:
-            magic = file.read(4)
-            if magic != b"GGUF":
-                if status.st_size > MAX_MODEL_BYTES:
-                    most = f"a GGUF file or <= {MAX_MODEL_BYTES} bytes"
-                    raise load_error(path, "file", most, f"{status.st_size} bytes")
-                from pyllama.spm import SentencePieceTokenizer, read_model_proto
+        from pyllama.tokenizer_files import is_gguf, read_vocabulary
 
-                return SentencePieceTokenizer(read_model_proto(magic + file.read(), path))
+        path = os.fsdecode(path)
+        if not is_gguf(path):
+            return _tokenizer(read_vocabulary(path))
         from pyllama.weights.gguf import GGUFFile
 
         with GGUFFile(path) as gguf:
@@ -119,18 +79,19 @@ class Tokenizer(ABC):
 
     @staticmethod
     def from_gguf(metadata: Mapping[str, Any], path: str) -> Tokenizer:
-        """The tokenizer that the `tokenizer.ggml.*` keys of the file `path` describe.
+        """The tokenizer that the `tokenizer.*` keys of the file `path` describe.
 
         Raises ModelLoadError if they are missing or contradict each other, UnsupportedModelError
         if `tokenizer.ggml.model` is another kind of vocabulary; both name file, key and value.
         """
+        from pyllama import bpe, spm
+
         keys = Keys(metadata, path)
         model = keys.get("model", str)
-        if model != "llama":
-            raise unsupported(path, "tokenizer.ggml.model", "'llama'", show(model))
-        from pyllama.spm import SentencePieceTokenizer, read_gguf
-
-        return SentencePieceTokenizer(read_gguf(keys))
+        readers = {"llama": spm.read_gguf, "gpt2": bpe.read_gguf}
+        if model not in readers:
+            raise unsupported(path, "tokenizer.ggml.model", "'llama' or 'gpt2'", show(model))
+        return _tokenizer(readers[model](keys).settled())
 
     @property
     def vocab_size(self) -> int:
@@ -148,6 +109,21 @@ class Tokenizer(ABC):
         return self._eos_id
 
     @property
+    def bos_token(self) -> str | None:
+        """The spelling of `bos_id`, as chat templates use it."""
+        return None if self._bos_id is None else self._pieces[self._bos_id]
+
+    @property
+    def eos_token(self) -> str | None:
+        """The spelling of `eos_id`, as chat templates use it."""
+        return None if self._eos_id is None else self._pieces[self._eos_id]
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template that turns messages into a prompt, if the model has one."""
+        return self._chat_template
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end a generation: end of text, of turn, of message."""
         return self._stop_ids
@@ -163,11 +139,18 @@ class Tokenizer(ABC):
             raise _bad_id(token, len(self._pieces))
         return self._pieces[token]
 
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to a text, its spelling if it is special; ValueError if there is no such id."""
+        if self.piece(token) and self._types[token] in HIDDEN:
+            return self._pieces[token].encode()
+        return self._piece_bytes[token]
+
     def encode(self, text: str, add_bos: bool = True, special: bool = False) -> list[int]:
         """The ids of `text`, after BOS and before EOS if `add_bos` and the model wants them.
 
-        With `special`, spellings of special and user-defined tokens become their ids, the longest
-        first, and a text that begins with BOS gets no second one. Without it, "</s>" is text.
+        With `special`, spellings of special tokens become their ids, the longest first, and a text
+        that begins with BOS gets no second one. Without it, "</s>" is text. User-defined tokens are
+        found either way.
         Raises TypeError if `text` is no str, ValueError if it has a lone surrogate.
         """
         if not isinstance(text, str):
@@ -177,11 +160,7 @@ class Tokenizer(ABC):
         except UnicodeEncodeError as e:
             what = f"text: lone surrogate {text[e.start]!a} at position {e.start}"
             raise ValueError(what) from None
-        ids: list[int] = []
-        # Each part is a text of its own and gets the dummy prefix, as in Llama 2's reference code,
-        # which encodes every turn alone, and in llama.cpp and transformers' fast tokenizers.
-        for part in self._specials.split(text) if special else (text,):
-            ids += (part,) if isinstance(part, int) else self._encode_text(part)
+        ids = self._encode(text, special)
         if not add_bos:
             return ids
         begun = special and ids[:1] == self._head
@@ -225,12 +204,14 @@ class Tokenizer(ABC):
         return TokenStream(table, drop_space)
 
     @abstractmethod
-    def _encode_text(self, text: str) -> list[int]:
-        """The ids of a text without special tokens."""
+    def _encode(self, text: str, special: bool) -> list[int]:
+        """The ids of `text` alone."""
 
-    @abstractmethod
     def _bytes_of(self, piece: str, kind: int) -> bytes:
-        """The bytes that a piece stands for in a text."""
+        """The bytes that a piece stands for in a text: SentencePiece's way."""
+        if kind == BYTE:
+            return bytes((int(piece[3:5], 16),))
+        return piece.replace(SPACE, " ").encode()
 
     @cached_property
     def _piece_bytes(self) -> list[bytes]:
@@ -238,82 +219,15 @@ class Tokenizer(ABC):
         pairs = zip(self._pieces, self._types, strict=True)
         return [b"" if kind in HIDDEN else self._bytes_of(piece, kind) for piece, kind in pairs]
 
-    @cached_property
-    def _specials(self) -> Matcher:
-        kinds = (*HIDDEN, USER_DEFINED)
-        found = [(p, i) for i, p in enumerate(self._pieces) if p and self._types[i] in kinds]
-        return Matcher({piece.replace(SPACE, " "): i for piece, i in reversed(found)})
 
+def _tokenizer(vocab: Vocabulary) -> Tokenizer:
+    from pyllama import bpe, spm
 
-class Matcher:
-    """Cuts a text at the occurrences of given strings, from the left, the longest first."""
-
-    def __init__(self, ids: dict[str, int]) -> None:
-        self._ids = ids
-        lengths: dict[str, set[int]] = {}
-        for key in ids:
-            lengths.setdefault(key[:2], {1} if key[0] in ids else set()).add(len(key))
-        # By the first two characters: vocabularies with thousands of tags share the first.
-        self._lengths = {head: sorted(n, reverse=True) for head, n in lengths.items()}
-        heads = "".join(re.escape(c) for c in {key[0] for key in ids})
-        self._search = re.compile(f"[{heads}]" if heads else "(?!)").search
-
-    def split(self, text: str) -> Iterator[str | int]:
-        """The parts of `text` in order: the ids of the strings found, the text between them."""
-        start = at = 0
-        while found := self._search(text, at):
-            i = found.start()
-            at = i + 1
-            for n in self._lengths.get(text[i : i + 2]) or self._lengths.get(text[i], []):
-                token = self._ids.get(text[i : i + n])
-                if token is not None:
-                    if start < i:
-                        yield text[start:i]
-                    yield token
-                    start = at = i + n
-                    break
-        if start < len(text):
-            yield text[start:]
-
-
-class Keys:
-    """The `tokenizer.ggml.*` keys of a GGUF file, each checked when it is asked for."""
-
-    def __init__(self, metadata: Mapping[str, Any], path: str) -> None:
-        self.path = path
-        self._metadata = metadata
-
-    def _value(self, name: str) -> Any:
-        return self._metadata.get(f"tokenizer.ggml.{name}")
-
-    def bad(self, name: str, expected: str, found: Any) -> ModelLoadError:
-        found = "no such key" if found is None else show(found)
-        return load_error(self.path, f"tokenizer.ggml.{name}", expected, found)
-
-    def get(self, name: str, kind: type[T], default: T | None = None) -> T:
-        value = self._value(name)
-        value = default if value is None else value
-        if not isinstance(value, kind):
-            raise self.bad(name, f"a {kind.__name__}", value)
-        return value
-
-    def array(self, name: str, n: int | None = None) -> list[Any]:
-        value = self._value(name)
-        items = value.tolist() if hasattr(value, "tolist") else value
-        if not isinstance(items, list) or not items or n not in (None, len(items)):
-            raise self.bad(name, f"an array of {n or 'one or more'} elements", value)
-        return items
-
-    def token(self, name: str, n: int) -> int | None:
-        value = self._value(f"{name}_token_id")
-        if value is None or (type(value) is int and 0 <= value < n):
-            return value
-        raise self.bad(f"{name}_token_id", f"a token id < {n}", value)
+    if isinstance(vocab, bpe.BPEVocabulary):
+        return bpe.BPETokenizer(vocab)
+    assert isinstance(vocab, spm.SentencePieceVocabulary)
+    return spm.SentencePieceTokenizer(vocab)
 
 
 def _bad_id(token: int, n: int) -> ValueError:
     return ValueError(f"token id: expected 0 <= id < {n} (vocab_size), found {token}")
-
-
-def unsupported(path: str, field: str, expected: Any, found: Any) -> ModelLoadError:
-    return load_error(path, field, expected, found, UnsupportedModelError)

@@ -106,8 +106,8 @@ def _refuse(constant: str) -> None:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        values = (v for x in level for v in (x.values() if isinstance(x, dict) else x))
-        level = [v for v in values if isinstance(v, (dict, list))] if isinstance(value, (dict, list)) else []
+        nested = (v for v in level if isinstance(v, (dict, list)))
+        level = [v for x in nested for v in (x.values() if isinstance(x, dict) else x)]
         if not level:
             return
     raise ValueError("more levels")
