@@ -7,6 +7,7 @@
     inspect_file  what a file holds and needs
     tinymodel     write a random model to play with
     pull, ls      models of the hub: download, list
+    tokenize      the token ids of a text
 
 A command is a module with a click command named `command` that returns an exit code or None.
 stdout carries the result and nothing else. Exit codes: 0, 1 error, 2 usage, 130 Ctrl-C, 141 nobody
@@ -37,6 +38,7 @@ _MODULES = {
     "tiny": "tinymodel",
     "pull": "pull",
     "ls": "ls",
+    "tokenize": "tokenize",
 }
 
 
