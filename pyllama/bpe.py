@@ -89,22 +89,23 @@ class BPETokenizer(Tokenizer):
     def __init__(self, vocab: BPEVocabulary) -> None:
         super().__init__(vocab, vocab.drops_space)
         self._path, self._byte_level = vocab.path, vocab.byte_level
-        unk = vocab.unk_token
-        ids = [
-            i for i, (p, t) in enumerate(zip(vocab.pieces, vocab.types, strict=True)) if p and t not in HIDDEN
-        ]
-        if unk is not None and vocab.unk_id is not None and vocab.types[vocab.unk_id] in HIDDEN:
+        ids = [i for i, kind in enumerate(vocab.types) if kind not in HIDDEN and vocab.pieces[i]]
+        if vocab.unk_token is not None and vocab.unk_id is not None and vocab.types[vocab.unk_id] in HIDDEN:
             ids.append(vocab.unk_id)
         ranks = {vocab.pieces[i]: rank for rank, i in enumerate(ids)}
         _check(vocab, ids, ranks)
-        missing = [b for b in _IN_UTF_8 if LETTERS[b] not in ranks] if vocab.byte_level and not unk else []
-        self._missing = frozenset(missing)
+        missing = vocab.byte_level and vocab.unk_token is None
+        self._missing = frozenset(b for b in _IN_UTF_8 if missing and LETTERS[b] not in ranks)
         with _refusals(vocab.path, vocab.field):
             self._plain, self._special, self._ids = _load(vocab, ids, ranks)
+            # A normalized token may take the space before it along, and gives it back.
+            normalize = self._special.normalizer.normalize_str if vocab.normalizer else str
+            pieces = {vocab.pieces[i] for i, flags in vocab.flags.items() if flags.normalized}
+            self._normalized = {piece: normalize(piece) for piece in pieces}
 
     def _encode(self, text: str, special: bool) -> list[int]:
-        if not self._missing.isdisjoint(text.encode() if self._missing else b""):
-            byte = min(self._missing.intersection(text.encode()))
+        if self._missing and (without := self._missing.intersection(text.encode())):
+            byte = min(without)
             raise ValueError(f"text: byte 0x{byte:02x} has no token in the vocabulary of {self._path}")
         try:
             found = (self._special if special else self._plain).encode(text, add_special_tokens=False).ids
@@ -118,6 +119,7 @@ class BPETokenizer(Tokenizer):
         return [ids[i] for i in found]
 
     def _bytes_of(self, piece: str, kind: int) -> bytes:
+        piece = self._normalized.get(piece, piece)
         if not self._byte_level:
             return super()._bytes_of(piece, kind)
         if kind == NORMAL:
@@ -247,4 +249,6 @@ def _refusals(path: str, field: str) -> Iterator[None]:
 
 def _is_refusal(e: BaseException) -> bool:
     """Whether the library said no: its panics are no Exceptions."""
+    if isinstance(e, MemoryError):
+        return False
     return isinstance(e, Exception) or type(e).__name__ == "PanicException"

@@ -21,8 +21,6 @@ from pyllama.errors import ModelLoadError, UnsupportedModelError
 from pyllama.tokenizer import Tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data in {SHARED}")
 
 PIECES = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)]
 PIECES += [(f"<0x{i:02X}>", BYTE) for i in range(256)]
@@ -100,11 +98,6 @@ def trained_pair(folder: Path) -> tuple[Tokenizer, SentencePieceProcessor]:
     processor = SentencePieceProcessor()
     processor.LoadFromSerializedProto(trained())
     return Tokenizer.from_file(folder / "tokenizer.model"), processor
-
-
-@functools.cache
-def reference(name: str) -> Tokenizer:
-    return Tokenizer.from_file(SHARED / name)
 
 
 def test_merges_by_score_after_bos_and_properties() -> None:
@@ -365,40 +358,3 @@ def test_import_is_light() -> None:
     heavy = {"numpy", "sentencepiece", "tokenizers"}
     code = f"import sys, pyllama.tokenizer, pyllama.bpe; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
-
-
-@needs_shared
-@pytest.mark.parametrize("name", ["llama-spm", "phi-3"])
-def test_published_ids(name: str) -> None:
-    path = SHARED / "vocab" / f"ggml-vocab-{name}.gguf"
-    tok = reference(f"vocab/{path.name}")
-    texts = path.with_suffix(".gguf.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
-    lines = path.with_suffix(".gguf.out").read_text().split("\n")
-    assert len(texts) == len(lines) == 47  # the last of both is what follows the last separator
-    for text, line in zip(texts, lines, strict=True):
-        assert tok.encode(text, add_bos=False) == [int(i) for i in line.split()], text
-        inverts(tok, text)
-
-
-@needs_shared
-def test_llama_2_published_ids() -> None:
-    tok = reference("llama2-tokenizer/tokenizer.model")
-    assert (tok.bos_id, tok.eos_id, tok.vocab_size) == (1, 2, 32000)
-    ids = tok.encode('"this is a python code:"')
-    assert ids == [1, 376, 1366, 338, 263, 3017, 775, 6160]
-
-
-@needs_shared
-@given(PLAIN)
-def test_gguf_and_tokenizer_model_agree(text: str) -> None:
-    model = reference("stories260k/hf/tokenizer.model")
-    assert reference("stories260k/stories260k-f32.gguf").encode(text) == model.encode(text)
-    inverts(model, text)
-    inverts(reference("llama2-tokenizer/tokenizer.model"), text)
-
-
-@needs_shared
-def test_wikitext_survives() -> None:
-    tok = reference("llama2-tokenizer/tokenizer.model")
-    for line in (SHARED / "text/wikitext-2-test.txt").read_text(encoding="utf-8").splitlines(True):
-        inverts(tok, line)
