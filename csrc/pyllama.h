@@ -132,11 +132,24 @@ struct pl_program {
     unsigned parity;                  /* which half of supply is in use */
 };
 
+/* rank 1: the most probable; of equals the lower token comes first */
+struct pl_logprob { float logprob; int32_t token, rank; };
+
+/* What an output row asks for; all but the counter stays the same while a request lasts. */
 struct pl_sampling {
-    uint64_t seed, counter;  /* the counter-based generator: same pair, same draw */
-    float temperature;       /* 0: greedy */
-    float top_p, min_p;
-    int32_t top_k;           /* 0: off */
+    uint64_t seed, counter;          /* of the generator: same pair, same draw. counter: tokens drawn so far */
+    const int32_t *tokens;           /* [n_prompt + counter] what penalties look at; NULL: none */
+    const int32_t *bias_token;       /* [n_bias] */
+    const float *bias;               /* [n_bias] */
+    const uint8_t *allowed[2];       /* bits: the tokens that may be drawn; NULL: all. [1] from min_tokens on */
+    struct pl_logprob *logprobs;     /* out [1 + n_logprobs]: the row's token, then the best; NULL: none */
+    float temperature;               /* 0: greedy */
+    float top_p, min_p, typical_p;   /* 1, 0, 1: off */
+    float repetition, frequency, presence;  /* 1, 0, 0: off */
+    int32_t top_k;                   /* 0: off */
+    int32_t n_prompt, last_n;        /* last_n: how many tokens penalties look at; -1: all */
+    int32_t n_bias, n_logprobs, min_tokens;
+    int32_t target;                  /* >= 0: this is the row's token, nothing is drawn */
 };
 
 /* n rows; rows of one sequence are adjacent, with ascending positions. */
@@ -147,7 +160,7 @@ struct pl_batch {
     const struct pl_sampling *sampling;/* [m], or NULL: draw nothing */
     int32_t *sampled;                  /* [m] */
     float *logits;                     /* [m][vocab], or NULL */
-    float *sample_scratch;             /* [n_threads][3 * vocab] */
+    float *sample_scratch;             /* [n_threads][PL_SAMPLE_SCRATCH * vocab] */
     int32_t n, m, max_blocks;
     _Atomic int cancel;                /* read at every work unit */
     double seconds;                    /* what the run took */
@@ -159,12 +172,26 @@ static inline void pl_set_cancel(struct pl_batch *batch, int cancel) { atomic_st
 
 /* ---- sample.c ---- */
 
-/* One draw from softmax(logits / temperature) cut by top_k, top_p, min_p, in this order.
- * scratch [3 n] */
+enum { PL_SAMPLE_SCRATCH = 4 };  /* floats per token of the vocabulary */
+
+/* The row's token and its logprobs. It is drawn from softmax(pl_adjust(logits) / temperature) cut by
+ * top_k, typical_p, top_p, min_p, in this order. scratch [PL_SAMPLE_SCRATCH n] */
 int pl_sample(const struct pl_kernels *kernels, const float *logits, int n,
               const struct pl_sampling *s, float *scratch);
 /* The generator: Philox 4x32-10 (Salmon et al. 2011), uniform in [0, 1) of 53 bits */
 double pl_uniform(uint64_t seed, uint64_t counter);
+
+/* ---- logits.c ---- */
+
+/* The logits with what may not be drawn at -infinity, biases added and penalties taken off: in scratch [2 n],
+ * or `logits` itself if nothing is to be done. */
+const float *pl_adjust(const float *logits, int n, const struct pl_sampling *s, float *scratch);
+/* The bits of the tokens that may be drawn; NULL: all. */
+static inline const uint8_t *pl_allowed(const struct pl_sampling *s) { return s->allowed[s->counter >= (uint64_t)s->min_tokens]; }
+/* s->logprobs of log_softmax(logits). scratch [n] */
+void pl_logprobs(const struct pl_kernels *kernels, const float *logits, int n, int token,
+                 const struct pl_sampling *s, float *scratch);
+double pl_sum(const float *p, int n);
 
 /* ---- between program.c and the frameworks it calls ---- */
 

@@ -78,7 +78,7 @@ static void sample(const struct pl_run *run, const struct pl_op *op, int row, in
         memcpy(b->logits + (int64_t)output * vocab, logits, sizeof(float) * (size_t)vocab);
     if (b->sampling)
         b->sampled[output] = pl_sample(run->p->kernels, logits, vocab, &b->sampling[output],
-                                       b->sample_scratch + (int64_t)member * 3 * vocab);
+                                       b->sample_scratch + (int64_t)member * PL_SAMPLE_SCRATCH * vocab);
 }
 
 static void one_row(const struct pl_run *run, const struct pl_op *op, int row, int member)

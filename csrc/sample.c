@@ -1,5 +1,5 @@
 /* Drawing the next token. The whole vocabulary is looked at, and never sorted: a cut sorts only the
- * bin of nearly equal probabilities that it falls into. */
+ * bin of nearly equal keys that it falls into. */
 #include "pyllama.h"
 
 #include <math.h>
@@ -25,35 +25,35 @@ double pl_uniform(uint64_t seed, uint64_t counter)
     return (double)(((uint64_t)c[0] << 32 | c[1]) >> 11) * 0x1p-53;
 }
 
-struct candidate { float p; int32_t id; };
+struct candidate { float key; int32_t id; };
 
 static int descending(const void *a, const void *b)
 {
     const struct candidate *const x = a, *const y = b;
-    if (x->p != y->p)
-        return x->p < y->p ? 1 : -1;
+    if (x->key != y->key)
+        return x->key < y->key ? 1 : -1;
     return (x->id > y->id) - (x->id < y->id);
 }
 
-enum { N_BINS = 1024 };  /* of p in (0, 1]: the exponent and three bits, most probable first */
+enum { N_BINS = 1024 };  /* of keys in [0, 1]: the exponent and three bits, the largest first */
 
-static int bin_of(float p)
+static int bin_of(float key)
 {
     uint32_t u;
-    memcpy(&u, &p, 4);
+    memcpy(&u, &key, 4);
     return u > 0x3f800000 ? 0 : (int)((0x3f800000 - u) >> 20);
 }
 
-/* Zeroes all p but the most probable ones: at most `count`, and no more than it takes for their sum
- * to reach `mass`. Of equals the lower index stays. found [n] */
-static void cut(float *p, int n, int64_t count, double mass, struct candidate *found)
+/* Zeroes all p but those of the largest keys: at most `count`, and no more than it takes for their
+ * sum to reach `mass`. Of equals the lower index stays. found [n] */
+static void cut(float *p, const float *key, int n, int64_t count, double mass, struct candidate *found)
 {
     int64_t counts[N_BINS] = {0};
     double masses[N_BINS] = {0};
     for (int i = 0; i < n; i++)
         if (p[i] > 0.0f) {
-            counts[bin_of(p[i])]++;
-            masses[bin_of(p[i])] += p[i];
+            counts[bin_of(key[i])]++;
+            masses[bin_of(key[i])] += p[i];
         }
     int bin = 0, n_found = 0;
     for (; bin < N_BINS && counts[bin] < count && masses[bin] < mass; bin++) {
@@ -63,38 +63,46 @@ static void cut(float *p, int n, int64_t count, double mass, struct candidate *f
     if (bin == N_BINS)
         return;
     for (int i = 0; i < n; i++)
-        if (p[i] > 0.0f && bin_of(p[i]) >= bin) {
-            if (bin_of(p[i]) == bin)
-                found[n_found++] = (struct candidate){p[i], i};
-            p[i] = 0.0f;
+        if (p[i] > 0.0f && bin_of(key[i]) >= bin) {
+            if (bin_of(key[i]) == bin)
+                found[n_found++] = (struct candidate){key[i], i};
+            else
+                p[i] = 0.0f;
         }
     qsort(found, (size_t)n_found, sizeof *found, descending);
-    for (int i = 0; i < n_found && count > 0 && mass > 0.0; i++, count--) {
-        p[found[i].id] = found[i].p;
-        mass -= found[i].p;
+    for (int i = 0; i < n_found; i++) {
+        float *const at = &p[found[i].id];
+        if (count <= 0 || mass <= 0.0)
+            *at = 0.0f;
+        count--;
+        mass -= *at;
     }
 }
 
-static double sum_of(const float *p, int n)
+/* Locally typical sampling (Meister et al. 2022): cuts p = e^(beta (x - max)) down to those whose
+ * surprise -ln p is nearest to its mean, the entropy. keys [n] may be x */
+static void cut_typical(float *p, const float *x, int n, float max, float beta, float mass, float *keys,
+                        struct candidate *found)
 {
-    double sum[8] = {0};
-    int i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++)
-            sum[j] += p[i + j];
-    for (; i < n; i++)
-        sum[0] += p[i];
-    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    const double sum = pl_sum(p, n);
+    double surprise = 0.0;  /* less ln(sum), which p has too */
+    for (int i = 0; i < n; i++)
+        if (p[i] > 0.0f)
+            surprise -= (double)p[i] * beta * (x[i] - max);
+    const float mean = (float)exp(-surprise / sum);
+    for (int i = 0; i < n; i++)
+        keys[i] = p[i] < mean ? p[i] / mean : mean / p[i];
+    cut(p, keys, n, n, mass * sum, found);
 }
 
 /* The index at which the running sum of p passes u times its total. */
 static int draw(const float *p, int n, double u, int fallback)
 {
     enum { BLOCK = 512 };
-    double left = u * sum_of(p, n);
+    double left = u * pl_sum(p, n);
     for (int i = 0; i < n; i += BLOCK) {
         const int m = n - i < BLOCK ? n - i : BLOCK;
-        const double block = sum_of(p + i, m);
+        const double block = pl_sum(p + i, m);
         if (left >= block) {
             left -= block;
             continue;
@@ -111,22 +119,48 @@ static int draw(const float *p, int n, double u, int fallback)
     return fallback;
 }
 
+/* The largest of adjusted logits, the first of equals. */
+static int best_of(const struct pl_kernels *kernels, const float *x, int n, const uint8_t *allowed)
+{
+    const int best = kernels->argmax(x, n);
+    if (!allowed || x[best] > -INFINITY)
+        return best;
+    int first = 0;  /* what is allowed has no number */
+    while (first < n - 1 && !(allowed[first / 8] >> first % 8 & 1))
+        first++;
+    return first;
+}
+
+static int draw_token(const struct pl_kernels *kernels, const float *logits, int n,
+                      const struct pl_sampling *s, float *scratch)
+{
+    const float *const x = pl_adjust(logits, n, s, scratch);
+    const int best = best_of(kernels, x, n, pl_allowed(s));
+    const float beta = 1.0f / s->temperature;  /* infinite for a subnormal temperature */
+    if (!(s->temperature > 0.0f) || !isfinite(beta) || s->top_k == 1 || !isfinite(x[best]))
+        return best;
+    float *const p = scratch + n, max = x[best];
+    kernels->exp_sum(p, x, max, beta, n);
+    struct candidate *const found = (struct candidate *)(scratch + 2 * (size_t)n);
+    if (s->top_k > 0 && s->top_k < n)
+        cut(p, p, n, s->top_k, INFINITY, found);
+    if (s->typical_p < 1.0f)
+        cut_typical(p, x, n, max, beta, s->typical_p, scratch, found);
+    if (s->top_p < 1.0f)
+        cut(p, p, n, n, s->top_p * pl_sum(p, n), found);
+    if (s->min_p > 0.0f) {
+        const float least = s->min_p * p[s->typical_p < 1.0f ? kernels->argmax(p, n) : best];
+        for (int i = 0; i < n; i++)
+            p[i] = p[i] >= least ? p[i] : 0.0f;
+    }
+    return draw(p, n, pl_uniform(s->seed, s->counter), best);
+}
+
 int pl_sample(const struct pl_kernels *kernels, const float *logits, int n,
               const struct pl_sampling *s, float *scratch)
 {
-    const int best = kernels->argmax(logits, n);
-    const float beta = 1.0f / s->temperature;  /* infinite for a subnormal temperature */
-    if (!(s->temperature > 0.0f) || !isfinite(beta) || s->top_k == 1 || !isfinite(logits[best]))
-        return best;
-    float *const p = scratch;
-    kernels->exp_sum(p, logits, logits[best], beta, n);
-    struct candidate *const found = (struct candidate *)(scratch + n);
-    if (s->top_k > 0 && s->top_k < n)
-        cut(p, n, s->top_k, INFINITY, found);
-    if (s->top_p < 1.0f)
-        cut(p, n, n, s->top_p * sum_of(p, n), found);
-    if (s->min_p > 0.0f)
-        for (int i = 0; i < n; i++)
-            p[i] = p[i] >= s->min_p * p[best] ? p[i] : 0.0f;
-    return draw(p, n, pl_uniform(s->seed, s->counter), best);
+    const int token = s->target >= 0 ? s->target : draw_token(kernels, logits, n, s, scratch);
+    if (s->logprobs)
+        pl_logprobs(kernels, logits, n, token, s, scratch);
+    return token;
 }

@@ -24,6 +24,7 @@ _HOMES = {
     "SamplingParams": "sampling",
     "RequestOutput": "request",
     "CompletionOutput": "request",
+    "Logprob": "request",
     "Timings": "request",
     "Tokenizer": "tokenizer",
     "PyllamaError": "errors",
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )  # fmt: skip
     from .llm import LLM, Stream
-    from .request import CompletionOutput, RequestOutput, Timings
+    from .request import CompletionOutput, Logprob, RequestOutput, Timings
     from .sampling import SamplingParams
     from .tokenizer import Tokenizer
 

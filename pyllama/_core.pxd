@@ -83,6 +83,12 @@ cdef extern from "pyllama.h":
         pl_kv kv
         unsigned parity
 
+    enum:
+        PL_SAMPLE_SCRATCH
+
+    struct pl_logprob:
+        pass
+
     struct pl_sampling:
         pass
 

@@ -14,6 +14,7 @@ KV_DTYPES: tuple[str, ...]
 OP: np.dtype[Any]
 BUFFER: np.dtype[Any]
 MATRIX: np.dtype[Any]
+LOGPROB: np.dtype[Any]
 SAMPLING: np.dtype[Any]
 
 def levels() -> list[tuple[str, bool]]: ...
@@ -61,7 +62,8 @@ class Batch:
     seq: np.ndarray
     output: np.ndarray
     sampled: np.ndarray
-    sampling: np.ndarray
+    sampling: np.ndarray  # uint8 [max_outputs, SAMPLING.itemsize]
+    counter: np.ndarray  # [max_outputs], a part of sampling
     block_table: np.ndarray
     def __init__(
         self, max_rows: int, max_outputs: int, max_seqs: int, max_blocks: int, vocab: int, n_threads: int

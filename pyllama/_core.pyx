@@ -18,10 +18,14 @@ OP = np.dtype([("kind", "i4"), ("domain", "i4"), ("barrier", "i4"), ("layer", "i
 BUFFER = np.dtype([("offset", "i8"), ("width", "i4"), ("act", "i4"), ("domain", "i4"), ("is_private", "i4")])
 MATRIX = np.dtype([("offset", "i8"), ("panel_bytes", "i8"), ("n_rows", "i4"), ("n_cols", "i4"),
                    ("format", "i4"), ("unused", "i4")])
-SAMPLING = np.dtype([("seed", "u8"), ("counter", "u8"), ("temperature", "f4"), ("top_p", "f4"),
-                     ("min_p", "f4"), ("top_k", "i4")])
-if (OP.itemsize, BUFFER.itemsize, MATRIX.itemsize, SAMPLING.itemsize) != (
-        sizeof(pl_op), sizeof(pl_buffer), sizeof(pl_matrix), sizeof(pl_sampling)):
+LOGPROB = np.dtype([("logprob", "f4"), ("token", "i4"), ("rank", "i4")])
+SAMPLING = np.dtype([("seed", "u8"), ("counter", "u8"), ("tokens", "u8"), ("bias_token", "u8"), ("bias", "u8"),
+                     ("allowed", "u8", 2), ("logprobs", "u8"), ("temperature", "f4"), ("top_p", "f4"),
+                     ("min_p", "f4"), ("typical_p", "f4"), ("repetition", "f4"), ("frequency", "f4"),
+                     ("presence", "f4"), ("top_k", "i4"), ("n_prompt", "i4"), ("last_n", "i4"), ("n_bias", "i4"),
+                     ("n_logprobs", "i4"), ("min_tokens", "i4"), ("target", "i4")])
+if (OP.itemsize, BUFFER.itemsize, MATRIX.itemsize, SAMPLING.itemsize, LOGPROB.itemsize) != (
+        sizeof(pl_op), sizeof(pl_buffer), sizeof(pl_matrix), sizeof(pl_sampling), sizeof(pl_logprob)):
     raise ImportError("pyllama._core: the records of _core.pyx and pyllama.h differ")
 
 
@@ -88,9 +92,9 @@ cdef class Kernels:
         return values
 
     def sample(self, float[::1] logits, params):
-        """One draw; params: a SAMPLING record array of length 1."""
+        """One row's token; params: a SAMPLING record array of length 1."""
         cdef const unsigned char[::1] raw = params.view(np.uint8)
-        cdef float[::1] scratch = np.empty(3 * logits.shape[0], np.float32)
+        cdef float[::1] scratch = np.empty(PL_SAMPLE_SCRATCH * logits.shape[0], np.float32)
         cdef int token
         with nogil:
             token = pl_sample(self.p, &logits[0], <int>logits.shape[0], <const pl_sampling *>&raw[0], &scratch[0])
@@ -177,14 +181,15 @@ def load_matrix(Team team, Kernels kernels, Memory arena, matrix, int fd, int64_
 cdef class Batch:
     """Rows for one forward: numpy arrays to be filled, and the flag that cancels it."""
     cdef pl_batch b
-    cdef readonly object token, pos, seq, output, sampled, sampling, block_table, scratch
+    cdef readonly object token, pos, seq, output, sampled, sampling, counter, block_table, scratch
 
     def __init__(self, int max_rows, int max_outputs, int max_seqs, int max_blocks, int vocab, int n_threads):
         self.token, self.pos, self.seq = (np.zeros(max_rows, np.int32) for _ in range(3))
         self.output, self.sampled = (np.zeros(max_outputs, np.int32) for _ in range(2))
-        self.sampling = np.zeros(max_outputs, SAMPLING)
+        records = np.zeros(max_outputs, SAMPLING)
+        self.sampling, self.counter = records.view(np.uint8).reshape(max_outputs, -1), records["counter"]
         self.block_table = np.zeros((max_seqs, max_blocks), np.int32)
-        self.scratch = np.empty(n_threads * 3 * vocab, np.float32)
+        self.scratch = np.empty(n_threads * PL_SAMPLE_SCRATCH * vocab, np.float32)
         self.b.token, self.b.pos, self.b.seq = <int32_t *>address(self.token), <int32_t *>address(self.pos), <int32_t *>address(self.seq)
         self.b.output, self.b.sampled = <int32_t *>address(self.output), <int32_t *>address(self.sampled)
         self.b.block_table = <int32_t *>address(self.block_table)

@@ -19,6 +19,7 @@ from .cache import blocks_for
 from .errors import Cancelled, OutOfKVBlocks
 from .model import Model
 from .request import Request
+from .sampler import Sampler
 from .weights.source import ModelSource
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -189,6 +190,8 @@ class Engine:
             return  # cancelled: nothing has moved on, the rows are computed again
         drawn = iter(batch.sampled[:m].tolist())
         for request, count in plan:
+            for _ in range(request.n_computed, min(request.n_computed + count, request.n_scored)):
+                next(drawn)  # of a row that was only scored
             request.n_computed += count
             request.engine_s += batch.seconds
             if request.n_computed < len(request.ids):
@@ -261,19 +264,25 @@ class Engine:
                 logits = request.logits[first:end]
                 batch.output[:count] = range(count)
                 m = count
-            elif end == len(request.ids):
-                p = request.params
-                batch.output[m] = n - 1
-                batch.sampling[m] = (
-                    request.seed,
-                    end - request.n_prompt,
-                    p.temperature,
-                    p.top_p,
-                    p.min_p,
-                    p.top_k,
-                )
-                m += 1
+            elif request.sampler is not None:
+                m = self._ask(request, request.sampler, rows, m)
         return n, m, logits
+
+    def _ask(self, request: Request, sampler: Sampler, rows: slice, m: int) -> int:
+        """Writes the outputs that `rows` of a request have, from output m on; returns the next free one."""
+        batch, first = self.model.batch, request.n_computed
+        end = first + rows.stop - rows.start
+        if first < sampler.n_scored:
+            k = min(end, sampler.n_scored) - first
+            batch.output[m : m + k] = range(rows.start, rows.start + k)
+            batch.sampling[m : m + k] = sampler.scored[first : first + k]
+            m += k
+        if end == len(request.ids):
+            batch.output[m] = rows.stop - 1
+            batch.sampling[m] = sampler.record
+            batch.counter[m] = end - request.n_prompt
+            m += 1
+        return m
 
 
 def _after_fork_in_child() -> None:

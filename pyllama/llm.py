@@ -16,7 +16,8 @@ from .cpu import default_threads
 from .engine import Engine
 from .errors import ContextLengthError, ModelLoadError, OutOfKVBlocks
 from .model import Model
-from .request import Request, RequestOutput
+from .request import Request, RequestOutput, result
+from .sampler import Sampler
 from .sampling import SamplingParams, params_from
 from .tokenizer import Tokenizer
 from .weights import open_model
@@ -60,7 +61,7 @@ class Stream:
     @property
     def output(self) -> RequestOutput:
         """The result; `finished` tells whether it is complete."""
-        return self._request.output()
+        return result([self._request])
 
     def __enter__(self) -> Stream:
         return self
@@ -141,7 +142,8 @@ class LLM:
 
         params: one for all, or one per prompt; or keywords of SamplingParams and their aliases.
         Raises ContextLengthError for a prompt that does not fit the context, OutOfKVBlocks for one
-        that does not fit kv_bytes, Cancelled if the LLM is closed.
+        that does not fit kv_bytes, ValueError for a parameter that does not fit the vocabulary,
+        Cancelled if the LLM is closed.
         """
         many = _prompts(prompts)
         if isinstance(params, Sequence):
@@ -150,13 +152,16 @@ class LLM:
             each = [params_from(p, options) for p in params]
         else:
             each = [params_from(params, options)] * len(many)
-        requests = [self._request(p, s, stream=False) for p, s in zip(many, each, strict=True)]
-        self._run(requests)
-        return [r.output() for r in requests]
+        groups = [self._requests(p, s, stream=False) for p, s in zip(many, each, strict=True)]
+        self._run([request for group in groups for request in group])
+        return [result(group) for group in groups]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None, **options: Any) -> Stream:
         """Like generate for one prompt, but text piece by piece, as it comes."""
-        request = self._request(prompt, params_from(params, options), stream=True)
+        params = params_from(params, options)
+        if params.n != 1:
+            raise ValueError(f"n: expected 1 for a stream, found {params.n}")
+        (request,) = self._requests(prompt, params, stream=True)
         self._engine.submit([request])
         return Stream(self, request)
 
@@ -230,7 +235,8 @@ class LLM:
             raise ValueError(f"{name}: expected token ids from 0 to {vocab - 1}, found {bad}")
         return out
 
-    def _request(self, prompt: Prompt, params: SamplingParams, stream: bool) -> Request:
+    def _requests(self, prompt: Prompt, params: SamplingParams, stream: bool) -> list[Request]:
+        """One per continuation."""
         text = prompt if isinstance(prompt, str) else None
         ids = self._ids(self.tokenizer.encode(text) if text is not None else prompt)  # type: ignore[arg-type]
         room = self.n_ctx - len(ids)
@@ -243,15 +249,32 @@ class LLM:
             raise OutOfKVBlocks(
                 f"prompt: expected at most {most} tokens, all that kv_bytes holds, found {len(ids)}"
             )
-        return Request(
-            ids,
-            params,
-            prompt=text,
-            stop_ids=self.tokenizer.stop_ids,
-            detokenize=self.tokenizer.stream(ids),
-            pieces=queue.SimpleQueue() if stream else None,
-            max_tokens=room if params.max_tokens is None else min(room, params.max_tokens),
-        )
+        max_tokens = room if params.max_tokens is None else min(room, params.max_tokens)
+        stop_ids = frozenset(params.stop_token_ids or ())
+        if not params.ignore_eos:
+            stop_ids |= self.tokenizer.stop_ids
+        return [
+            Request(
+                ids,
+                params,
+                index=i,
+                prompt=text,
+                stop_ids=stop_ids,
+                sampler=Sampler(
+                    params,
+                    ids,
+                    index=i,
+                    n_max=len(ids) + max_tokens,
+                    stop_ids=stop_ids,
+                    vocab_size=self._model.config.vocab_size,
+                ),
+                detokenize=self.tokenizer.stream(ids),
+                spell=self.tokenizer.spell,
+                pieces=queue.SimpleQueue() if stream else None,
+                max_tokens=max_tokens,
+            )
+            for i in range(params.n)
+        ]
 
     def _run(self, requests: list[Request]) -> None:
         """Submits and waits; a caller that is interrupted takes its requests along."""

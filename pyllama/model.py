@@ -89,7 +89,8 @@ class Model:
             )
         self.nodes = fuse(self.graph.nodes)
         self.tables = Tables(self.kernels)
-        self.limits = Limits(prefill_chunk + max_batch, max(max_batch, prefill_chunk), n_threads)
+        rows = prefill_chunk + max_batch  # any of which may be scored
+        self.limits = Limits(rows, rows, n_threads)
         dtype = _core.KV_DTYPES.index(kv_dtype or ("f32" if compute == "f32" else "f16"))
         self.kv_plan = KVPlan(self.config.n_layers, self.config.n_kv_heads, self.config.head_dim, dtype, 1)
         self.plan = make_plan(self.graph, self.nodes, self.tables, self.limits, self.kv_plan)

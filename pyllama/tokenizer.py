@@ -145,6 +145,11 @@ class Tokenizer(ABC):
             return self._pieces[token].encode()
         return self._piece_bytes[token]
 
+    def spell(self, token: int) -> str:
+        """What a token reads like alone: its leading space kept, special tokens spelled out, U+FFFD
+        for bytes that are no whole character. ValueError if there is no such id."""
+        return self.token_bytes(token).decode("utf-8", "replace")
+
     def encode(self, text: str, add_bos: bool = True, special: bool = False) -> list[int]:
         """The ids of `text`, after BOS and before EOS if `add_bos` and the model wants them.
 

@@ -17,12 +17,13 @@ from pyllama.sampling import ALIASES, params_from
 KERNELS = _core.Kernels(os.environ.get("PYLLAMA_ISA") or None)
 INF, NAN = math.inf, math.nan
 SIZES = [1, 2, 7, 16, 17, 33, 1000]  # around the lanes of all levels
+OFF = {"temperature": 1.0, "top_p": 1.0, "typical_p": 1.0, "repetition": 1.0, "last_n": -1, "target": -1}
 
 
 def record(**values: Any) -> np.ndarray:
     """One SAMPLING record; what is not named is off."""
     made = np.zeros(1, _core.SAMPLING)
-    for name, value in ({"temperature": 1.0, "top_p": 1.0} | values).items():
+    for name, value in (OFF | values).items():
         made[name] = value
     return made
 
@@ -329,7 +330,7 @@ def test_seeds() -> None:
 
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items())
 def test_aliases(alias: str, name: str) -> None:
-    value = "x" if name == "stop" else 2
+    value = {"stop": "x", "banned_token_ids": (2,), "typical_p": 0.5}.get(name, 2)
     assert getattr(params_from(None, {alias: value}), name) == value
     with pytest.raises(TypeError, match=name):
         params_from(None, {name: value, alias: value})

@@ -1,0 +1,127 @@
+"""What C is told of a request's sampling, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from . import _core
+from .sampling import SamplingParams
+
+LogprobRow = list[tuple[float, int, int]]  # (logprob, token, rank): the row's token, then the best
+
+
+class Sampler:
+    """The SAMPLING record of one request and the arrays that it points to.
+
+    ids: the prompt. index: which of its continuations. n_max: tokens of prompt and output at most.
+    stop_ids: tokens that end the output, which min_tokens keeps from being drawn.
+    Raises ValueError naming the parameter for a token outside of the vocabulary, more logprobs than
+    it has tokens, or if no token could be drawn.
+    """
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        ids: list[int],
+        *,
+        index: int,
+        n_max: int,
+        stop_ids: frozenset[int],
+        vocab_size: int,
+    ) -> None:
+        _check(params, vocab_size)
+        self._record = record = np.zeros(1, _core.SAMPLING)
+        record["seed"], record["n_prompt"], record["target"] = params.draw_seed(index), len(ids), -1
+        for name in ("temperature", "top_p", "min_p", "typical_p", "top_k", "min_tokens"):
+            record[name] = getattr(params, name)
+        self._set_masks(params, stop_ids, vocab_size)
+        if params.logit_bias:
+            self._bias_token = np.array(list(params.logit_bias), np.int32)
+            self._bias = np.array(list(params.logit_bias.values()), np.float32)
+            record["n_bias"] = len(self._bias)
+            record["bias_token"], record["bias"] = _address(self._bias_token), _address(self._bias)
+        self._tokens: np.ndarray | None = None
+        if params.has_penalties():
+            self._tokens = np.empty(n_max, np.int32)
+            self._tokens[: len(ids)] = ids
+            self._n_tokens = len(ids)
+            record["tokens"], record["last_n"] = _address(self._tokens), params.repeat_last_n
+            for name in ("repetition", "frequency", "presence"):
+                record[name] = getattr(params, f"{name}_penalty")
+        self._logprobs: np.ndarray | None = None
+        self._rows: list[np.ndarray] = []
+        if params.logprobs is not None:
+            self._logprobs = np.empty(1 + params.logprobs, _core.LOGPROB)
+            record["n_logprobs"], record["logprobs"] = params.logprobs, _address(self._logprobs)
+        self.remembers = self._tokens is not None or self._logprobs is not None
+        self.record = record.view(np.uint8)
+        self.n_scored = 0
+        if params.prompt_logprobs is not None and index == 0:
+            self._score(ids, params.prompt_logprobs)
+
+    def _set_masks(self, params: SamplingParams, stop_ids: frozenset[int], vocab_size: int) -> None:
+        allowed, banned = params.allowed_token_ids, params.banned_token_ids or ()
+        early = (*banned, *stop_ids) if params.min_tokens else banned
+        what = "min_tokens: expected a token that does not end the text"
+        self._masks = [
+            _mask(vocab_size, allowed, early, what),
+            _mask(vocab_size, allowed, banned, "allowed_token_ids, banned_token_ids: expected a token"),
+        ]
+        self._record["allowed"] = [0 if m is None else _address(m) for m in self._masks]
+
+    def _score(self, ids: list[int], k: int) -> None:
+        """`scored` [n_scored, ...]: the records of the prompt's rows but the last, which draws."""
+        self.n_scored = n = len(ids) - 1
+        self._prompt = np.empty((n, 1 + k), _core.LOGPROB)
+        records = np.zeros(n, _core.SAMPLING)
+        records["target"], records["n_logprobs"] = ids[1:], k
+        records["logprobs"] = _address(self._prompt) + self._prompt.strides[0] * np.arange(n)
+        self.scored = records.view(np.uint8).reshape(n, -1)
+
+    def put(self, token: int) -> None:
+        """Takes note of a drawn token; called if the sampler `remembers`."""
+        if self._tokens is not None:
+            self._tokens[self._n_tokens] = token
+            self._n_tokens += 1
+        if self._logprobs is not None:
+            self._rows.append(self._logprobs.copy())
+
+    def logprobs(self) -> list[LogprobRow] | None:
+        """Of each token drawn; None if they were not asked for."""
+        return None if self._logprobs is None else [row.tolist() for row in self._rows]
+
+    def prompt_logprobs(self, n: int) -> list[LogprobRow]:
+        """Of n tokens of the prompt, from its second on."""
+        return self._prompt[:n].tolist()
+
+
+def _check(params: SamplingParams, vocab_size: int) -> None:
+    for name in ("stop_token_ids", "allowed_token_ids", "banned_token_ids", "logit_bias"):
+        bad = [i for i in getattr(params, name) or () if i >= vocab_size]
+        if bad:
+            raise ValueError(f"{name}: expected token ids from 0 to {vocab_size - 1}, found {bad[0]}")
+    for name in ("logprobs", "prompt_logprobs"):
+        k = getattr(params, name)
+        if k is not None and k > vocab_size:
+            raise ValueError(f"{name}: expected at most {vocab_size}, the vocabulary, found {k}")
+
+
+def _mask(
+    vocab_size: int, allowed: Collection[int] | None, banned: Collection[int], what: str
+) -> np.ndarray | None:
+    """One bit per token that may be drawn; None if all may. Raises ValueError if none may."""
+    if allowed is None and not banned:
+        return None
+    may = np.full(vocab_size, allowed is None)
+    if allowed is not None:
+        may[list(allowed)] = True
+    may[list(banned)] = False
+    if not may.any():
+        raise ValueError(f"{what} that may be drawn, found none")
+    return np.packbits(may, bitorder="little")
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
