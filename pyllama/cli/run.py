@@ -15,9 +15,12 @@ import click
 
 from .common import note, open_llm, usage_errors
 from .options import (
+    Bias,
     cache_type_option,
     compute_option,
+    flatten,
     hugepages_option,
+    integers,
     model_option,
     number,
     real,
@@ -54,12 +57,26 @@ def sampling_params(options: dict[str, Any]) -> SamplingParams:
     from pyllama.sampling import SamplingParams
 
     seed, n = options.pop("seed"), options.pop("max_tokens")
+    for name in TOKEN_LISTS:
+        options[name] = flatten(options[name], ()) or None
     with usage_errors():
         return SamplingParams(
             seed=secrets.randbits(32) if seed == -1 else seed,
             max_tokens=None if n == -1 else n,
+            logit_bias=_biases(options.pop("logit_bias")),
             **options,
         )
+
+
+def _biases(pairs: tuple[tuple[int, float], ...]) -> dict[int, float]:
+    """The pairs as a dict. Raises ValueError for a token that comes twice."""
+    biases: dict[int, float] = {}
+    for token, bias in pairs:
+        if biases.setdefault(token, bias) != bias:
+            raise ValueError(
+                f"logit_bias: expected one number for token {token}, found {biases[token]} and {bias}"
+            )
+    return biases
 
 
 def copy(stream: Stream, write: bool) -> bool:
@@ -86,11 +103,16 @@ def report(llm: LLM, stream: Stream, load_s: float, seed: int | None) -> dict[st
     out, timings = result.outputs[0], dataclasses.asdict(result.timings)
     if not out.token_ids:  # interrupted before the first: there is nothing to measure
         timings = dict.fromkeys(timings, 0.0)
+    logprobs = {}
+    if out.logprobs is not None:
+        rows = [{token: dataclasses.asdict(p) for token, p in row.items()} for row in out.logprobs]
+        logprobs = {"cumulative_logprob": out.cumulative_logprob, "logprobs": rows}
     return {
         "model": llm.model.path,
         "text": out.text,
         "prompt_token_ids": result.prompt_token_ids,
         "token_ids": out.token_ids,
+        **logprobs,
         "finish_reason": out.finish_reason or "cancelled",
         "stop_reason": out.stop_reason,
         "seed": seed,
@@ -119,6 +141,8 @@ def summary(result: dict[str, Any]) -> str:
     return " | ".join(parts)
 
 
+TOKEN_LISTS = ("allowed_token_ids", "banned_token_ids", "stop_token_ids")
+
 OPTIONS = (
     model_option(),
     click.option("-p", "--prompt", metavar="TEXT", help="The prompt; it may be empty."),
@@ -141,11 +165,44 @@ OPTIONS = (
     threads_option,
     real("--temp", "temperature", default=1.0, text="Temperature; 0 takes the most probable token."),
     number("--top-k", default=0, text="Keep the k most probable; 0: all."),
+    real(
+        "--typical", "--typical-p", "typical_p", default=1.0, text="Keep the most typical that add up to p."
+    ),
     real("--top-p", default=1.0, text="Keep the most probable that add up to p."),
     real("--min-p", default=0.0, text="Drop what is less probable than p times the best."),
+    real(
+        "--repeat-penalty",
+        "repetition_penalty",
+        default=1.0,
+        text="Logits of tokens seen are divided by this.",
+    ),
+    real("--frequency-penalty", default=0.0, text="Taken off a logit as often as the text has the token."),
+    real("--presence-penalty", default=0.0, text="Taken off a logit if the text has the token."),
+    number("--repeat-last-n", default=-1, text="Tokens that penalties look at; -1: all, 0: none."),
+    click.option(
+        "-l",
+        "--logit-bias",
+        type=Bias(),
+        multiple=True,
+        metavar="ID(+/-)BIAS",
+        help="Add to the logit of a token; repeatable.",
+    ),
+    integers("--allowed-token-ids", text="Draw these tokens alone."),
+    integers("--banned-token-ids", text="Never draw these tokens."),
     number("-s", "--seed", default=-1, text="Same seed, same text; -1 draws one."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
+    integers("--stop-token-ids", text="End at these tokens too."),
+    click.option(
+        "--include-stop", "include_stop_str_in_output", is_flag=True, help="Keep the stop in the text."
+    ),
+    number("--min-tokens", default=0, text="Neither ends nor stops before so many tokens."),
     click.option("--ignore-eos", is_flag=True, help="Go on after end tokens."),
+    click.option(
+        "--logprobs",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="With -o json: log-probabilities of each token and of the N best.",
+    ),
     compute_option,
     cache_type_option,
     number("-ub", "--ubatch-size", "prefill_chunk", default=512, text="Prompt tokens per forward.", least=1),
