@@ -87,8 +87,10 @@ static void cut_typical(float *p, const float *x, int n, float max, float beta, 
     const double sum = pl_sum(p, n);
     double surprise = 0.0;  /* less ln(sum), which p has too */
     for (int i = 0; i < n; i++)
-        if (p[i] > 0.0f)
-            surprise -= (double)p[i] * beta * (x[i] - max);
+        if (p[i] > 0.0f) {
+            const float log_p = beta * (x[i] - max);
+            surprise -= (double)p[i] * (log_p > -87.0f ? log_p : -87.0f);  /* where exp_sum ends */
+        }
     const float mean = (float)exp(-surprise / sum);
     for (int i = 0; i < n; i++)
         keys[i] = p[i] < mean ? p[i] / mean : mean / p[i];
@@ -141,6 +143,8 @@ static int draw_token(const struct pl_kernels *kernels, const float *logits, int
         return best;
     float *const p = scratch + n, max = x[best];
     kernels->exp_sum(p, x, max, beta, n);
+    for (int i = 0; x != logits && i < n; i++)
+        p[i] = x[i] > -INFINITY ? p[i] : 0.0f;  /* exp_sum never comes to 0 */
     struct candidate *const found = (struct candidate *)(scratch + 2 * (size_t)n);
     if (s->top_k > 0 && s->top_k < n)
         cut(p, p, n, s->top_k, INFINITY, found);

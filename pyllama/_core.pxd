@@ -117,4 +117,5 @@ cdef extern from "pyllama.h":
     void pl_set_cancel(pl_batch *batch, int cancel) nogil
     int pl_sample(const pl_kernels *kernels, const float *logits, int n, const pl_sampling *s,
                   float *scratch) nogil
+    const float *pl_adjust(const float *logits, int n, const pl_sampling *s, float *scratch) nogil
     double pl_uniform(uint64_t seed, uint64_t counter) nogil

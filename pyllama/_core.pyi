@@ -41,6 +41,7 @@ class Kernels:
     def block(self, fmt: int) -> int: ...
     def panel_bytes(self, fmt: int, n_cols: int) -> int: ...
     def dequantize(self, fmt: int, row: np.ndarray) -> np.ndarray: ...
+    def adjust(self, logits: np.ndarray, params: np.ndarray) -> np.ndarray: ...
     def sample(self, logits: np.ndarray, params: np.ndarray) -> int: ...
 
 class Team:
@@ -62,7 +63,7 @@ class Batch:
     seq: np.ndarray
     output: np.ndarray
     sampled: np.ndarray
-    sampling: np.ndarray  # uint8 [max_outputs, SAMPLING.itemsize]
+    sampling: np.ndarray  # [max_outputs] of SAMPLING as mere bytes, which numpy copies faster
     counter: np.ndarray  # [max_outputs], a part of sampling
     block_table: np.ndarray
     def __init__(

@@ -101,6 +101,14 @@ cdef class Kernels:
         return token
 
 
+    def adjust(self, const float[::1] logits, params):
+        """The logits that a token is drawn from; params: a SAMPLING record array of length 1."""
+        cdef const unsigned char[::1] raw = params.view(np.uint8)
+        cdef float[::1] scratch = np.empty(2 * logits.shape[0], np.float32)
+        cdef const float *x = pl_adjust(&logits[0], <int>logits.shape[0], <const pl_sampling *>&raw[0], &scratch[0])
+        return np.array(logits if x == &logits[0] else scratch[:logits.shape[0]])
+
+
 cdef void call_python(void *arg) noexcept with gil:
     try:
         (<object>arg)()
@@ -187,7 +195,7 @@ cdef class Batch:
         self.token, self.pos, self.seq = (np.zeros(max_rows, np.int32) for _ in range(3))
         self.output, self.sampled = (np.zeros(max_outputs, np.int32) for _ in range(2))
         records = np.zeros(max_outputs, SAMPLING)
-        self.sampling, self.counter = records.view(np.uint8).reshape(max_outputs, -1), records["counter"]
+        self.sampling, self.counter = records.view(f"V{SAMPLING.itemsize}"), records["counter"]
         self.block_table = np.zeros((max_seqs, max_blocks), np.int32)
         self.scratch = np.empty(n_threads * PL_SAMPLE_SCRATCH * vocab, np.float32)
         self.b.token, self.b.pos, self.b.seq = <int32_t *>address(self.token), <int32_t *>address(self.pos), <int32_t *>address(self.seq)

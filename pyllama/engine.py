@@ -190,8 +190,9 @@ class Engine:
             return  # cancelled: nothing has moved on, the rows are computed again
         drawn = iter(batch.sampled[:m].tolist())
         for request, count in plan:
-            for _ in range(request.n_computed, min(request.n_computed + count, request.n_scored)):
-                next(drawn)  # of a row that was only scored
+            if request.n_computed < request.n_scored:
+                for _ in range(request.n_computed, min(request.n_computed + count, request.n_scored)):
+                    next(drawn)  # of a row that was only scored
             request.n_computed += count
             request.engine_s += batch.seconds
             if request.n_computed < len(request.ids):

@@ -9,11 +9,12 @@ import numpy as np
 from . import _core
 from .sampling import SamplingParams
 
+RAW = f"V{_core.SAMPLING.itemsize}"
 LogprobRow = list[tuple[float, int, int]]  # (logprob, token, rank): the row's token, then the best
 
 
 class Sampler:
-    """The SAMPLING record of one request and the arrays that it points to.
+    """The SAMPLING record of one request, less its counter, and the arrays that it points to.
 
     ids: the prompt. index: which of its continuations. n_max: tokens of prompt and output at most.
     stop_ids: tokens that end the output, which min_tokens keeps from being drawn.
@@ -32,11 +33,12 @@ class Sampler:
         vocab_size: int,
     ) -> None:
         _check(params, vocab_size)
-        self._record = record = np.zeros(1, _core.SAMPLING)
+        record = np.zeros(1, _core.SAMPLING)
         record["seed"], record["n_prompt"], record["target"] = params.draw_seed(index), len(ids), -1
         for name in ("temperature", "top_p", "min_p", "typical_p", "top_k", "min_tokens"):
             record[name] = getattr(params, name)
-        self._set_masks(params, stop_ids, vocab_size)
+        self._masks = _masks(params, stop_ids, vocab_size)
+        record["allowed"] = [0 if m is None else _address(m) for m in self._masks]
         if params.logit_bias:
             self._bias_token = np.array(list(params.logit_bias), np.int32)
             self._bias = np.array(list(params.logit_bias.values()), np.float32)
@@ -56,29 +58,19 @@ class Sampler:
             self._logprobs = np.empty(1 + params.logprobs, _core.LOGPROB)
             record["n_logprobs"], record["logprobs"] = params.logprobs, _address(self._logprobs)
         self.remembers = self._tokens is not None or self._logprobs is not None
-        self.record = record.view(np.uint8)
+        self.record = record.view(RAW)[0]
         self.n_scored = 0
         if params.prompt_logprobs is not None and index == 0:
             self._score(ids, params.prompt_logprobs)
 
-    def _set_masks(self, params: SamplingParams, stop_ids: frozenset[int], vocab_size: int) -> None:
-        allowed, banned = params.allowed_token_ids, params.banned_token_ids or ()
-        early = (*banned, *stop_ids) if params.min_tokens else banned
-        what = "min_tokens: expected a token that does not end the text"
-        self._masks = [
-            _mask(vocab_size, allowed, early, what),
-            _mask(vocab_size, allowed, banned, "allowed_token_ids, banned_token_ids: expected a token"),
-        ]
-        self._record["allowed"] = [0 if m is None else _address(m) for m in self._masks]
-
     def _score(self, ids: list[int], k: int) -> None:
-        """`scored` [n_scored, ...]: the records of the prompt's rows but the last, which draws."""
+        """`scored` [n_scored]: the records of the prompt's rows but the last, which draws."""
         self.n_scored = n = len(ids) - 1
         self._prompt = np.empty((n, 1 + k), _core.LOGPROB)
         records = np.zeros(n, _core.SAMPLING)
         records["target"], records["n_logprobs"] = ids[1:], k
         records["logprobs"] = _address(self._prompt) + self._prompt.strides[0] * np.arange(n)
-        self.scored = records.view(np.uint8).reshape(n, -1)
+        self.scored = records.view(RAW)
 
     def put(self, token: int) -> None:
         """Takes note of a drawn token; called if the sampler `remembers`."""
@@ -106,6 +98,16 @@ def _check(params: SamplingParams, vocab_size: int) -> None:
         k = getattr(params, name)
         if k is not None and k > vocab_size:
             raise ValueError(f"{name}: expected at most {vocab_size}, the vocabulary, found {k}")
+
+
+def _masks(params: SamplingParams, stop_ids: frozenset[int], vocab_size: int) -> list[np.ndarray | None]:
+    """What may be drawn: before min_tokens tokens, and from then on."""
+    allowed, banned = params.allowed_token_ids, params.banned_token_ids or ()
+    early = (*banned, *stop_ids) if params.min_tokens else banned
+    return [
+        _mask(vocab_size, allowed, early, "min_tokens: expected a token that does not end the text"),
+        _mask(vocab_size, allowed, banned, "allowed_token_ids, banned_token_ids: expected a token"),
+    ]
 
 
 def _mask(
