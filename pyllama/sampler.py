@@ -103,11 +103,11 @@ def _check(params: SamplingParams, vocab_size: int) -> None:
 def _masks(params: SamplingParams, stop_ids: frozenset[int], vocab_size: int) -> list[np.ndarray | None]:
     """What may be drawn: before min_tokens tokens, and from then on."""
     allowed, banned = params.allowed_token_ids, params.banned_token_ids or ()
-    early = (*banned, *stop_ids) if params.min_tokens else banned
-    return [
-        _mask(vocab_size, allowed, early, "min_tokens: expected a token that does not end the text"),
-        _mask(vocab_size, allowed, banned, "allowed_token_ids, banned_token_ids: expected a token"),
-    ]
+    wanted = "expected at least one token that may be drawn"
+    late = _mask(vocab_size, allowed, banned, f"allowed_token_ids, banned_token_ids: {wanted}")
+    if not params.min_tokens:
+        return [late, late]
+    return [_mask(vocab_size, allowed, (*banned, *stop_ids), f"min_tokens: {wanted} and ends no text"), late]
 
 
 def _mask(
@@ -121,7 +121,7 @@ def _mask(
         may[list(allowed)] = True
     may[list(banned)] = False
     if not may.any():
-        raise ValueError(f"{what} that may be drawn, found none")
+        raise ValueError(f"{what}, found none")
     return np.packbits(may, bitorder="little")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import signal
@@ -14,6 +15,9 @@ from clirun import COMMAND, ENV, ROOT, SHARED, modules_after, on_terminal, run, 
 from ggufwriter import write_gguf
 
 import pyllama
+from pyllama import SamplingParams
+from pyllama.cli.run import command as run_command
+from pyllama.cli.run import sampling_params
 from pyllama.cli.tinymodel import KINDS, write_tiny_model
 
 STORIES = SHARED / "stories260k"
@@ -145,6 +149,50 @@ def test_run_options_reach_the_engine(tiny: Path) -> None:
         assert len(run(*args, "--temp", "0", "-n", "9", *other).stdout) > 9
 
 
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], {}),
+        (["--typical", "0.9"], {"typical_p": 0.9}),
+        (
+            ["--repeat-penalty", "1.1", "--repeat-last-n", "64"],
+            {"repetition_penalty": 1.1, "repeat_last_n": 64},
+        ),
+        (["--frequency-penalty", "-.5"], {"frequency_penalty": -0.5}),
+        (["--presence-penalty", "2"], {"presence_penalty": 2.0}),
+        (["-l", "5+1.5", "--logit-bias", "6-2", "-l", "7=-3"], {"logit_bias": {5: 1.5, 6: -2.0, 7: -3.0}}),
+        (
+            ["--allowed-token-ids", "5,7-9", "--allowed-token-ids", "3"],
+            {"allowed_token_ids": (5, 7, 8, 9, 3)},
+        ),
+        (["--banned-token-ids", "0"], {"banned_token_ids": (0,)}),
+        (
+            ["--stop-token-ids", "13", "--include-stop"],
+            {"stop_token_ids": (13,), "include_stop_str_in_output": True},
+        ),
+        (["--min-tokens", "4", "--stop", "x"], {"min_tokens": 4, "stop": ("x",)}),
+        (["--logprobs", "3"], {"logprobs": 3}),
+    ],
+)
+def test_run_sampling_options(args: list[str], expected: dict[str, object]) -> None:
+    given = run_command.make_context("run", ["-m", "x", "-p", "", "-s", "1", *args]).params
+    names = {f.name for f in dataclasses.fields(SamplingParams)}
+    found = sampling_params({name: value for name, value in given.items() if name in names})
+    assert found == SamplingParams(**({"seed": 1, "stop": ()} | expected))
+
+
+def test_run_shows_logprobs(tiny: Path) -> None:
+    args = ("run", "-m", tiny, "-p", "hello", "-n", "6", "-s", "7", "-t", "1", "-o", "json")
+    plain = json.loads(run(*args).stdout)
+    result = json.loads(run(*args, "--logprobs", "2").stdout)
+    assert "logprobs" not in plain and plain["token_ids"] == result["token_ids"]
+    with pyllama.LLM(tiny, n_threads=1) as llm:
+        out = llm.generate("hello", max_tokens=6, seed=7, logprobs=2)[0].outputs[0]
+    assert result["cumulative_logprob"] == out.cumulative_logprob and out.logprobs is not None
+    expected = [{str(t): dataclasses.asdict(p) for t, p in row.items()} for row in out.logprobs]
+    assert result["logprobs"] == expected
+
+
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/data/stories260k")
 def test_run_tells_a_story() -> None:
     args = ("run", "-m", STORIES / "stories260k-f32.gguf", "-p", "", "--temp", "0", "-n", "200")
@@ -179,6 +227,13 @@ def test_a_bar_shows_long_loading(tiny: Path) -> None:
         (["run", "-m", "MODEL", "-p", "", "--stop", ""], 2, "stop: expected non-empty"),
         (["run", "-m", "MODEL", "-p", "", "-n", "0"], 2, "max_tokens: expected 1"),
         (["run", "-m", "MODEL", "-p", "", "-n", "x"], 2, "-n"),
+        (["run", "-m", "MODEL", "-p", "", "-l", "5"], 2, "expected a token id and a number"),
+        (["run", "-m", "MODEL", "-p", "", "-l", "5+x"], 2, "expected a token id and a number"),
+        (["run", "-m", "MODEL", "-p", "", "-l", "5-inf"], 2, "logit_bias[5]: expected a number from -100"),
+        (["run", "-m", "MODEL", "-p", "", "-l", "5+1", "-l", "5+2"], 2, "expected one number for token 5"),
+        (["run", "-m", "MODEL", "-p", "", "-l", "99999+1"], 2, "logit_bias: expected token ids from 0 to"),
+        (["run", "-m", "MODEL", "-p", "", "--repeat-penalty", "0"], 2, "repetition_penalty: expected"),
+        (["run", "-m", "MODEL", "-p", "", "--logprobs", "1"], 2, "--logprobs: expected -o json"),
         (["run", "-m", "MODEL", "-p", "", "--frobnicate"], 2, "--frobnicate"),
         (["run", "-m", "MODEL", "-p", "", "-f", "-"], 2, "expected one of -p and -f"),
         (["run", "-m", "MODEL"], 2, "expected one of -p and -f"),

@@ -68,15 +68,15 @@ def sampling_params(options: dict[str, Any]) -> SamplingParams:
         )
 
 
-def _biases(pairs: tuple[tuple[int, float], ...]) -> dict[int, float]:
-    """The pairs as a dict. Raises ValueError for a token that comes twice."""
+def _biases(pairs: tuple[tuple[int, float], ...]) -> dict[int, float] | None:
+    """The pairs as a dict, None if there are none. Raises ValueError for a token that comes twice."""
     biases: dict[int, float] = {}
     for token, bias in pairs:
         if biases.setdefault(token, bias) != bias:
             raise ValueError(
                 f"logit_bias: expected one number for token {token}, found {biases[token]} and {bias}"
             )
-    return biases
+    return biases or None
 
 
 def copy(stream: Stream, write: bool) -> bool:
@@ -229,6 +229,8 @@ def command(
 
     stdout gets the text and nothing else; stderr gets one line of timings. Ctrl-C ends the text.
     """
+    if sampling["logprobs"] is not None and output != "json":
+        raise click.UsageError("--logprobs: expected -o json, which shows them", click.get_current_context())
     text, params = read_prompt(prompt, file), sampling_params(sampling)
     begin = time.perf_counter()
     with open_llm(
