@@ -252,11 +252,59 @@ def test_same_pair_same_draw() -> None:
         ("stop", "", ValueError),
         ("stop", ["a", ""], ValueError),
         ("stop", [1], TypeError),
+        ("n", 0, ValueError),
+        ("n", 1.0, TypeError),
+        ("n", None, TypeError),
+        ("min_tokens", -1, ValueError),
+        ("min_tokens", None, TypeError),
+        ("typical_p", 0, ValueError),
+        ("typical_p", 1.1, ValueError),
+        ("repetition_penalty", 0, ValueError),
+        ("repetition_penalty", INF, ValueError),
+        ("repetition_penalty", "1", TypeError),
+        ("frequency_penalty", 2.1, ValueError),
+        ("presence_penalty", -2.1, ValueError),
+        ("presence_penalty", NAN, ValueError),
+        ("repeat_last_n", -2, ValueError),
+        ("repeat_last_n", 1.5, TypeError),
+        ("logit_bias", [1, 2], TypeError),
+        ("logit_bias", {"5": 1}, TypeError),
+        ("logit_bias", {-5: 1}, ValueError),
+        ("logit_bias", {5: "x"}, TypeError),
+        ("logit_bias", {5: 100.5}, ValueError),
+        ("logit_bias", {5: -INF}, ValueError),
+        ("allowed_token_ids", [], ValueError),
+        ("allowed_token_ids", 5, TypeError),
+        ("allowed_token_ids", "abc", TypeError),
+        ("allowed_token_ids", [1.5], TypeError),
+        ("banned_token_ids", {5: 1}, TypeError),
+        ("banned_token_ids", [-1], ValueError),
+        ("banned_token_ids", [2**31], ValueError),
+        ("stop_token_ids", [True], TypeError),
+        ("stop_token_ids", b"ab", TypeError),
+        ("include_stop_str_in_output", 1, TypeError),
+        ("logprobs", -1, ValueError),
+        ("logprobs", True, TypeError),
+        ("prompt_logprobs", 1.5, TypeError),
     ],
 )
 def test_bad_parameters(name: str, value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=name):
         SamplingParams(**{name: value})  # type: ignore[arg-type]
+
+
+def test_min_tokens_is_at_most_max_tokens() -> None:
+    assert SamplingParams(min_tokens=5, max_tokens=5).min_tokens == SamplingParams(min_tokens=5).min_tokens
+    with pytest.raises(ValueError, match="min_tokens: expected at most 4, max_tokens, found 5"):
+        SamplingParams(min_tokens=5, max_tokens=4)
+
+
+def test_what_is_given_is_copied() -> None:
+    ids, bias = np.array([3, 5]), {np.int64(3): np.float32(0.5)}
+    p = SamplingParams(allowed_token_ids=ids, stop_token_ids={7}, banned_token_ids=range(2), logit_bias=bias)
+    ids[0], bias[np.int64(4)] = 9, np.float32(1)
+    assert (p.allowed_token_ids, p.stop_token_ids, p.banned_token_ids) == ((3, 5), (7,), (0, 1))
+    assert p.logit_bias == {3: 0.5} and type(next(iter(p.logit_bias))) is int
 
 
 def test_numpy_numbers_are_numbers() -> None:
@@ -281,6 +329,7 @@ def test_stop_strings() -> None:
 
 def test_seeds() -> None:
     assert SamplingParams(seed=7).draw_seed() == 7
+    assert [SamplingParams(seed=2**64 - 2).draw_seed(i) for i in range(3)] == [2**64 - 2, 2**64 - 1, 0]
     assert len({SamplingParams().draw_seed() for _ in range(5)}) == 5
 
 
