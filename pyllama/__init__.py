@@ -27,10 +27,12 @@ _HOMES = {
     "Logprob": "request",
     "Timings": "request",
     "Tokenizer": "tokenizer",
+    "ChatTemplate": "chat_template",
     "PyllamaError": "errors",
     "ModelLoadError": "errors",
     "UnsupportedModelError": "errors",
     "ContextLengthError": "errors",
+    "ChatTemplateError": "errors",
     "OutOfKVBlocks": "errors",
     "Cancelled": "errors",
     "InsufficientMemoryError": "errors",
@@ -40,8 +42,10 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    from .chat_template import ChatTemplate
     from .errors import (
         Cancelled,
+        ChatTemplateError,
         ContextLengthError,
         HubError,
         InsufficientMemoryError,

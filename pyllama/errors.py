@@ -31,3 +31,7 @@ class InsufficientMemoryError(PyllamaError, MemoryError):
 
 class HubError(PyllamaError):
     """A model cannot be had from the hub, nor from the cache of what was downloaded before."""
+
+
+class ChatTemplateError(PyllamaError, ValueError):
+    """A chat template is missing or broken, refuses its messages, or takes too much time or memory."""
