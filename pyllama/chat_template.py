@@ -35,8 +35,8 @@ class ChatTemplate:
             raise ChatTemplateError(
                 f"{source}: expected at most {MAX_TEMPLATE} characters, found {len(text)}"
             )
-        from .limits import within_limits
-        from .sandbox import environment
+        from .template_limits import within_limits
+        from .template_sandbox import environment
 
         self.source = source
         try:
@@ -64,7 +64,7 @@ class ChatTemplate:
 
         Raises TypeError and ValueError for arguments, naming `messages[i].content` and the like;
         ChatTemplateError with the template's own words if it refuses them, or fails, or takes more
-        time or memory than `pyllama.limits` gives it.
+        time or memory than `pyllama.template_limits` gives it.
         """
         check_messages(messages)
         _check_list("tools", tools)
@@ -79,8 +79,8 @@ class ChatTemplate:
         for name, token in (("bos_token", bos_token), ("eos_token", eos_token)):
             if token is not None:
                 variables[name] = token
-        from .limits import within_limits
-        from .sandbox import render
+        from .template_limits import within_limits
+        from .template_sandbox import render
 
         try:
             text = within_limits(lambda: render(self._template, variables))
@@ -103,7 +103,7 @@ class ChatTemplate:
         """The error of ours for one of jinja2, of the template, or of a limit."""
         from jinja2 import TemplateError, TemplateSyntaxError
 
-        from .limits import LimitError
+        from .template_limits import LimitError
 
         if isinstance(error, (TemplateError, LimitError)):
             what = str(getattr(error, "message", None) or error)

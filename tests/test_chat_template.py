@@ -16,7 +16,7 @@ import pytest
 from clirun import ENV, SHARED
 from mutate_template import OTHER, REFUSED, RENDERED, attempt, mutate
 
-from pyllama import ChatTemplate, ChatTemplateError, PyllamaError, limits
+from pyllama import ChatTemplate, ChatTemplateError, PyllamaError, template_limits
 
 TEMPLATES = SHARED / "templates"
 USER = [{"role": "user", "content": "Hello, <b>world</b>! \u4e16\u754c"}]
@@ -297,7 +297,7 @@ def test_no_way_out(template: str) -> None:
     ],
 )  # fmt: skip
 def test_every_render_ends(template: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 0.3)
     with pytest.raises(ChatTemplateError, match=words):
         text_of(template)
 
@@ -347,7 +347,7 @@ def test_every_render_ends(template: str, words: str, monkeypatch: pytest.Monkey
     ],
 )  # fmt: skip
 def test_every_value_is_bounded(template: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_SECONDS", 60.0)
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 60.0)
     with pytest.raises(ChatTemplateError, match=words):
         text_of(template)
 
@@ -362,7 +362,7 @@ def test_limits_are_those_of_one_render() -> None:
 
 def test_a_busy_machine_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is on the time that the thread computes, not on the time that passes."""
-    monkeypatch.setattr(limits, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 0.05)
     pause = threading.Event().wait
     assert text_of("{{ pause(0.1) }}{% for i in range(3) %}{{ i }}{% endfor %}", pause=pause) == "False012"
 
@@ -376,7 +376,7 @@ def sources() -> list[str]:
 
 
 def test_mutations_are_rendered_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 0.05)
     counts, texts = Counter[str](), sources()
     for i in range(200):
         text = mutate(texts, 1, i)

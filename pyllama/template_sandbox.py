@@ -1,7 +1,7 @@
 """transformers' environment for chat templates, safe for templates that nobody vouches for.
 
 jinja2's sandbox keeps a template from the interpreter, not from `'a' * 10**10`. Here every value
-goes through `limits.made`, and loops, calls, filters and tests look at the clock.
+goes through `made`, and loops, calls, filters and tests look at the clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from .limits import (
+from .template_limits import (
     ELEMENT,
     FILTERS,
     MAX_VALUE,
