@@ -26,7 +26,9 @@ class Pyllama:
     def __init__(self, path: str, n_ctx: int, n_threads: int, n_seqs: int) -> None:
         import pyllama
 
-        self.llm = pyllama.LLM(path, n_ctx=n_ctx, n_threads=n_threads, max_batch=max(n_seqs, 1))
+        self.llm = pyllama.LLM(
+            path, n_ctx=n_ctx, n_threads=n_threads, max_batch=max(n_seqs, 1), prefix_cache=False
+        )
         self.params = {"temperature": 0, "ignore_eos": True}
 
     def prefill(self, ids: list[int]) -> float:

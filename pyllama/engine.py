@@ -29,9 +29,13 @@ class Engine:
     """Runs `model` on a thread of its own until close()."""
 
     def __init__(
-        self, model: Model, file: ModelSource, progress: Callable[[int, int], None] | None = None
+        self,
+        model: Model,
+        file: ModelSource,
+        progress: Callable[[int, int], None] | None = None,
+        prefix_cache: bool = True,
     ) -> None:
-        self.model = model
+        self.model, self.prefix_cache = model, prefix_cache
         self.closing = False
         self.ready = threading.Event()
         self._reset()
@@ -155,6 +159,7 @@ class Engine:
                 if self.running and not self._fits(request):
                     break
                 request.slot = self.slots.pop()
+                self._reuse(request)
                 self.running.append(self.waiting.popleft())
         return True
 
@@ -162,7 +167,17 @@ class Engine:
         """Whether a request may join those that run."""
         if request.logits is not None or self.running[0].logits is not None:
             return False  # a request for all its logits has the batch to itself
-        return blocks_for(len(request.ids)) + len(self.running) <= len(self.model.pool.free)
+        return blocks_for(len(request.ids)) + len(self.running) <= self.model.pool.available
+
+    def _reuse(self, request: Request) -> None:
+        """What the cache still holds of the request's beginning need not be computed."""
+        if not self.prefix_cache or request.logits is not None or request.n_scored:
+            return
+        request.blocks = self.model.pool.find(request.ids)
+        request.n_computed = len(request.blocks) * _core.KV_BLOCK
+        self.model.batch.block_table[request.slot, : len(request.blocks)] = request.blocks
+        if not request.started:  # or it is its own work that was kept when it was postponed
+            request.cached_tokens = request.n_computed
 
     def _drop(self, request: Request, error: BaseException | None) -> None:
         """Takes a request out; the lock is held, or no caller can see it any more."""
@@ -194,6 +209,8 @@ class Engine:
                 for _ in range(request.n_computed, min(request.n_computed + count, request.n_scored)):
                     next(drawn)  # of a row that was only scored
             request.n_computed += count
+            if self.prefix_cache:
+                model.pool.remember(request.ids, request.blocks, request.n_computed)
             request.engine_s += batch.seconds
             if request.n_computed < len(request.ids):
                 continue

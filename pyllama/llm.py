@@ -78,7 +78,8 @@ class LLM:
     "auto", or "f32" for dequantized weights, float32 activations and KV. quantize: "q8_0", what
     weights of 16 or 32 bits become in memory. kv_dtype: "f16", "f32" or None (f16; f32 under
     compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
-    max_batch: sequences per forward. progress: called with (bytes done, bytes in all) while loading.
+    max_batch: sequences per forward. prefix_cache: keep KV that is no longer in use, as long as there
+    is room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
 
     Raises FileNotFoundError, ModelLoadError (with UnsupportedModelError) naming file and field,
     InsufficientMemoryError before anything is taken when it cannot fit, ValueError for an argument.
@@ -97,11 +98,13 @@ class LLM:
         prefill_chunk: int = 512,
         max_batch: int = 16,
         use_hugepages: bool = True,
+        prefix_cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         _choice("compute", compute, ("auto", "f32"))
         _choice("quantize", quantize, (None, *QUANTIZE))
         _choice("kv_dtype", kv_dtype, (None, "f16", "f32"))
+        _choice("prefix_cache", prefix_cache, (True, False))
         for name, value, most in (
             ("n_threads", n_threads, 1024),
             ("n_ctx", n_ctx, 1 << 22),
@@ -126,7 +129,7 @@ class LLM:
             )
             self.tokenizer = read_tokenizer(source, self._model.config.vocab_size)
             source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
-            self._engine = Engine(self._model, source, progress)
+            self._engine = Engine(self._model, source, progress, prefix_cache)
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._finalizer.atexit = False
 

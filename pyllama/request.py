@@ -66,7 +66,8 @@ class CompletionOutput:
 @dataclass
 class RequestOutput:
     """What became of a prompt. prompt_logprobs: one dict per prompt token, None for the first, which
-    follows nothing; only if they were asked for."""
+    follows nothing; only if they were asked for. cached_tokens: of the prompt's, those that the KV
+    cache still held."""
 
     request_id: str
     prompt: str | None
@@ -75,6 +76,7 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     timings: Timings = field(default_factory=Timings)
+    cached_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -105,6 +107,7 @@ class Request:
         self.ids = list(ids)
         self.n_prompt = len(ids)
         self.n_computed = 0  # tokens whose K and V are in the cache
+        self.cached_tokens = 0  # of these, those that were there before
         self.blocks: list[int] = []
         self.slot = -1  # its row of the batch's block table while it runs
         self.end = self.n_prompt + max_tokens
@@ -230,7 +233,7 @@ def result(requests: Sequence[Request]) -> RequestOutput:
         prefill_s=prefill,
         decode_s=decode,
         engine_s=max(r.engine_s for r in requests),
-        prefill_tps=first.n_prompt / prefill if prefill > 0 else 0.0,
+        prefill_tps=(first.n_prompt - first.cached_tokens) / prefill if prefill > 0 else 0.0,
         decode_tps=n / decode if decode > 0 else 0.0,
     )
     return RequestOutput(
@@ -241,4 +244,5 @@ def result(requests: Sequence[Request]) -> RequestOutput:
         outputs,
         all(r.done.is_set() for r in requests),
         timings,
+        first.cached_tokens,
     )

@@ -113,7 +113,11 @@ def mutate(texts: Sequence[str], seed: int, i: int) -> str:
     words = [k for k, piece in enumerate(pieces) if re.fullmatch(r"'.*'|\d+|messages", piece, re.S)]
     if i % 3 == 0:
         for _ in range(rng.choice([1, 2, 5])):
-            at, n, begin = rng.randrange(len(pieces)), rng.choice([0, 1, 10, 100]), rng.randrange(len(other))
+            at, n, begin = (
+                rng.randrange(len(pieces) + 1),
+                rng.choice([0, 1, 10, 100]),
+                rng.randrange(len(other)),
+            )
             pieces[at : at + n] = rng.choice(
                 [
                     [],

@@ -120,7 +120,7 @@ def steps_of(tiny: Path) -> Steps:
         n_ctx, max_batch = (test.n_ctx(chunk), test.pl) if many else (test.n_ctx, 1)
         seen: list[list[int]] = []
         with pyllama.LLM(
-            tiny, n_threads=1, n_ctx=n_ctx, prefill_chunk=chunk, max_batch=max_batch
+            tiny, n_threads=1, n_ctx=n_ctx, prefill_chunk=chunk, max_batch=max_batch, prefix_cache=False
         ) as llm:  # fmt: skip
             schedule = llm._engine._schedule
 

@@ -241,7 +241,7 @@ def test_postponed_requests(files: ModelFiles, monkeypatch: pytest.MonkeyPatch, 
         found = llm.generate(prompts, params)
         assert [out.outputs[0] for out in found] == expected
         assert postponed and postponed[0].id in {out.request_id for out in found}
-        assert len(llm.model.pool.free) == n_blocks
+        assert llm.model.pool.available == n_blocks
         again = llm.generate(prompts[0], params[0])[0]
         assert np.array_equal(recorder.of(again.request_id), recorder.of(found[0].request_id))
 
@@ -251,7 +251,7 @@ def test_a_used_cache_is_a_clean_cache(files: ModelFiles) -> None:
     with load(files(**FORMATS["Q8_0"])) as llm:
         expected = bits(llm.logits(PROMPT))
         model = llm.model
-        assert len(model.pool.free) == model.kv_plan.n_blocks
+        assert model.pool.available == model.kv_plan.n_blocks
         for block in model.pool.used:
             with model.kv.view(block * model.kv_plan.block_bytes, model.kv_plan.block_bytes) as view:
                 view[:] = b"\xff" * len(view)

@@ -53,6 +53,7 @@ class Setup:
             kv_dtype=self.kv_dtype,
             prefill_chunk=self.prefill_chunk,
             max_batch=max_batch,
+            prefix_cache=False,
             use_hugepages=self.use_hugepages,
         )
         need, found = max_batch * blocks_for(n_ctx), llm.model.kv_plan.n_blocks
