@@ -120,18 +120,18 @@ class ChatTemplate:
         return ChatTemplateError(f"{where}: {what[:MAX_MESSAGE]}")
 
 
-def check_messages(messages: object) -> None:
-    """Raises TypeError or ValueError naming what is wrong in a conversation.
+def check_messages(messages: object, name: str = "messages") -> None:
+    """Raises TypeError or ValueError that says where in the conversation `name` something is wrong.
 
     It is a list of mappings with `role`, a text, and `content`: a text, None, or a list of parts,
     mappings with `type`. Content may be missing beside `tool_calls`. Other keys are the template's.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
-        raise TypeError(f"messages: expected a list of messages, found {messages!r:.80}")
+        raise TypeError(f"{name}: expected a list of messages, found {messages!r:.80}")
     if not messages:
-        raise ValueError("messages: expected at least one, found none")
+        raise ValueError(f"{name}: expected at least one, found none")
     for i, message in enumerate(messages):
-        where = f"messages[{i}]"
+        where = f"{name}[{i}]"
         if not isinstance(message, Mapping):
             raise TypeError(f"{where}: expected a dict with role and content, found {message!r:.80}")
         _check_key(f"{where}.role", message, "role", str)

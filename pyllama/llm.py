@@ -6,12 +6,13 @@ import operator
 import os
 import queue
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ._core import KV_BLOCK
+from .chat import Conversation, render_chat, template_of
 from .cpu import default_threads
 from .engine import Engine
 from .errors import ContextLengthError, ModelLoadError, OutOfKVBlocks
@@ -19,6 +20,7 @@ from .model import Model
 from .request import Request, RequestOutput, result
 from .sampler import Sampler
 from .sampling import SamplingParams, params_from
+from .stream import Stream
 from .tokenizer import Tokenizer
 from .weights import open_model
 from .weights.gguf import GGUFFile
@@ -26,48 +28,6 @@ from .weights.source import ModelSource
 
 Prompt = str | Sequence[int]
 QUANTIZE = ("q8_0",)
-
-
-class Stream:
-    """Pieces of text as they come. `cancel()` may be called from any thread; a stream that is no
-    longer iterated is cancelled when it goes away. After the last piece `.output` is the result."""
-
-    def __init__(self, llm: LLM, request: Request) -> None:
-        self._llm = llm  # a stream keeps its model open
-        self._engine, self._request = llm._engine, request
-        self._finalizer = weakref.finalize(self, self._engine.cancel, [request])
-        self._finalizer.atexit = False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        pieces = self._request.pieces
-        if pieces is None:
-            raise StopIteration
-        piece = pieces.get()
-        if piece is None:
-            pieces.put(None)  # for another thread that waits here
-            self._request.pieces = None
-            if self._request.error is not None and not self._request.cancelled:
-                raise self._request.error
-            raise StopIteration
-        return piece
-
-    def cancel(self) -> None:
-        """Ends the request; the iteration stops after the pieces already made."""
-        self._engine.cancel([self._request])
-
-    @property
-    def output(self) -> RequestOutput:
-        """The result; `finished` tells whether it is complete."""
-        return result([self._request])
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cancel()
 
 
 class LLM:
@@ -168,6 +128,66 @@ class LLM:
         self._engine.submit([request])
         return Stream(self, request)
 
+    def chat(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> list[RequestOutput]:
+        """Answers a conversation, or each of several.
+
+        messages: dicts with role and content, as OpenAI's; lists of such. The text is that of the
+        model's own chat template, or of `chat_template`, which reads `tools` (JSON schemas) and
+        `chat_template_kwargs`; see ChatTemplate.render. params, options: as for generate.
+        Raises what generate does; TypeError and ValueError naming `messages[i].content` and the
+        like; ChatTemplateError if there is no template, or it fails, or refuses the messages.
+        """
+        rendered = self._chat_prompts(
+            messages,
+            chat_template,
+            chat_template_kwargs,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
+        outputs = self.generate([ids for _, ids in rendered], params, **options)
+        for output, (text, _) in zip(outputs, rendered, strict=True):
+            output.prompt = text
+        return outputs
+
+    def chat_stream(
+        self,
+        messages: Conversation,
+        params: SamplingParams | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> Stream:
+        """Like chat for one conversation, but text piece by piece, as it comes."""
+        (text, ids), *others = self._chat_prompts(
+            messages,
+            chat_template,
+            chat_template_kwargs,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
+        if others:
+            raise TypeError(f"messages: expected one conversation, found {1 + len(others)}")
+        stream = self.stream(ids, params, **options)
+        stream._request.prompt = text
+        return stream
+
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """float32 [n, vocab]: the logits after each of n token ids."""
         ids = self._ids(token_ids, "token_ids", "token ids, as tokenizer.encode() makes them")
@@ -237,6 +257,12 @@ class LLM:
             bad = next(i for i in out if not 0 <= i < vocab)
             raise ValueError(f"{name}: expected token ids from 0 to {vocab - 1}, found {bad}")
         return out
+
+    def _chat_prompts(
+        self, messages: Any, chat_template: str | None, variables: Mapping[str, Any] | None, **arguments: Any
+    ) -> list[tuple[str, list[int]]]:
+        template = template_of(self.tokenizer, self._model.path, chat_template)
+        return render_chat(self.tokenizer, template, messages, variables, **arguments)
 
     def _requests(self, prompt: Prompt, params: SamplingParams, stream: bool) -> list[Request]:
         """One per continuation."""

@@ -47,6 +47,7 @@ class Shape:
     eps: float = 1e-5
     sharpness: float = 1.0  # of attention: what the queries are multiplied by
     seed: int = 1
+    chat_template: str = ""
 
 
 # ---- files
@@ -108,6 +109,7 @@ def metadata(s: Shape) -> list[tuple[str, str, Any]]:
         ("llama.rope.freq_base", "f32", s.rope_base),
         ("llama.attention.layer_norm_rms_epsilon", "f32", s.eps),
         *vocabulary(s.vocab_size),
+        *([("tokenizer.chat_template", "str", s.chat_template)] if s.chat_template else []),
     ]
 
 

@@ -25,6 +25,12 @@ BIAS_INPUT = 8.0
 BIAS = {"word": 0.2, "mark": -0.4, "letter": -1.0, "other": -4.0}
 HEAD_SCALE = 0.25
 
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: {{ message.content }}"
+    "{{ eos_token if message.role == 'assistant' }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
 
 def _vocabulary(rng: np.random.Generator) -> tuple[list[str], list[int], list[str]]:
     """Pieces, their SentencePiece types, and their classes in BIAS."""
@@ -119,6 +125,7 @@ def write_tiny_model(
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.chat_template": CHAT_TEMPLATE,
     }
     tensors = []
     for name, array in _tensors(rng, classes, tied).items():
