@@ -15,7 +15,7 @@ from ._core import KV_BLOCK
 from .chat import Conversation, render_chat, template_of
 from .cpu import default_threads
 from .engine import Engine
-from .errors import ContextLengthError, ModelLoadError, OutOfKVBlocks
+from .errors import ContextLengthError, OutOfKVBlocks
 from .model import Model
 from .request import Request, RequestOutput, result
 from .sampler import Sampler
@@ -23,8 +23,6 @@ from .sampling import SamplingParams, params_from
 from .stream import Stream
 from .tokenizer import Tokenizer
 from .weights import open_model
-from .weights.gguf import GGUFFile
-from .weights.source import ModelSource
 
 Prompt = str | Sequence[int]
 QUANTIZE = ("q8_0",)
@@ -87,7 +85,7 @@ class LLM:
                 max_batch=max_batch,
                 use_hugepages=use_hugepages,
             )
-            self.tokenizer = read_tokenizer(source, self._model.config.vocab_size)
+            self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
             source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
             self._engine = Engine(self._model, source, progress, prefix_cache)
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -332,20 +330,6 @@ def _prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
         if isinstance(p, (bytes, bytearray, int)) or not isinstance(p, (str, Sequence, np.ndarray)):
             raise TypeError(f"prompts: expected texts or lists of token ids, found {p!r:.80}")
     return many
-
-
-def read_tokenizer(source: ModelSource, vocab_size: int) -> Tokenizer:
-    """The tokenizer beside a model's weights. Raises ModelLoadError if it does not fit them."""
-    if isinstance(source, GGUFFile):
-        tokenizer = Tokenizer.from_gguf(source.metadata, source.path)
-    else:
-        tokenizer = Tokenizer.from_file(source.path)
-    if tokenizer.vocab_size != vocab_size:
-        raise ModelLoadError(
-            f"{source.path}: token_embd.weight: expected {tokenizer.vocab_size} rows, "
-            f"one per token, found {vocab_size}"
-        )
-    return tokenizer
 
 
 def _choice(name: str, value: object, allowed: tuple[object, ...]) -> None:

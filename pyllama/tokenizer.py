@@ -15,7 +15,9 @@ from functools import cached_property
 from typing import Any
 
 from pyllama.vocabulary import BYTE, HIDDEN, SPACE, Keys, Vocabulary, unsupported
-from pyllama.weights.gguf_header import show
+from pyllama.weights.gguf import GGUFFile
+from pyllama.weights.gguf_header import load_error, show
+from pyllama.weights.source import ModelSource
 
 
 class TokenStream:
@@ -72,8 +74,6 @@ class Tokenizer(ABC):
         path = os.fsdecode(path)
         if not is_gguf(path):
             return _tokenizer(read_vocabulary(path))
-        from pyllama.weights.gguf import GGUFFile
-
         with GGUFFile(path) as gguf:
             return Tokenizer.from_gguf(gguf.metadata, path)
 
@@ -92,6 +92,25 @@ class Tokenizer(ABC):
         if model not in readers:
             raise unsupported(path, "tokenizer.ggml.model", "'llama' or 'gpt2'", show(model))
         return _tokenizer(readers[model](keys).settled())
+
+    @staticmethod
+    def of_model(source: ModelSource, n: int) -> Tokenizer:
+        """The tokenizer beside the weights of a model that has n token embeddings.
+
+        Raises ModelLoadError if they do not fit; those of a folder may be more than there are tokens.
+        """
+        from pyllama.tokenizer_files import read_vocabulary
+
+        if isinstance(source, GGUFFile):
+            tokenizer = Tokenizer.from_gguf(source.metadata, source.path)
+            found, fits = tokenizer.vocab_size, tokenizer.vocab_size == n
+        else:
+            vocab = read_vocabulary(source.path)
+            found, fits = len(vocab.pieces), len(vocab.pieces) <= n
+            tokenizer = _tokenizer(vocab.padded(n))
+        if not fits:
+            raise load_error(source.path, "token_embd.weight", f"{found} rows, one per token", n)
+        return tokenizer
 
     @property
     def vocab_size(self) -> int:

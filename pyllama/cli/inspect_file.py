@@ -57,11 +57,12 @@ def tokenizer_section(file: ModelSource) -> Section:
     """The vocabulary, or why there is none."""
     from pyllama.tokenizer import Tokenizer
 
-    if not any(key.startswith("tokenizer.") for key in file.metadata):
+    if file.kind.startswith("GGUF") and not any(key.startswith("tokenizer.") for key in file.metadata):
         return {"error": "none in the file"}
     try:
-        t = Tokenizer.from_gguf(file.metadata, file.path)
-    except PyllamaError as error:
+        rows = file.tensors.get("token_embd.weight")
+        t = Tokenizer.of_model(file, rows.shape[0]) if rows else Tokenizer.from_file(file.path)
+    except (PyllamaError, OSError) as error:
         return {"model": file.metadata.get("tokenizer.ggml.model"), "error": str(error)}
 
     def token(i: int | None) -> Section | None:
