@@ -73,6 +73,7 @@ def one(llm: LLM, prompt: Any, **options: Any) -> CompletionOutput:
         {"logit_bias": {40: 3.0, 7: -100, 200: 2.5}},
         {"allowed_token_ids": range(100, 140), "banned_token_ids": [101, 120]},
         {"allowed_token_ids": [EOS, 5, 6], "min_tokens": 9, "logit_bias": {EOS: 100}},
+        {"banned_token_ids": [5], "min_tokens": 9, "logit_bias": {5: 100, EOS: 90}},
         {"banned_token_ids": range(0, 301, 2), "presence_penalty": 2.0, "logit_bias": {1: 1.5}},
     ],
 )
@@ -304,6 +305,7 @@ def test_streams_are_what_generate_gives(babel: LLM) -> None:
     for i, (prompt, p, out) in enumerate(zip(prompts, params, whole, strict=True)):
         text, n = expected_text(babel, prompt, free[i].token_ids, p)
         assert (out.text, out.token_ids) == (text, free[i].token_ids[:n]), i
+        assert (out.finish_reason == "stop") == (out.stop_reason is not None)
         for stop in () if p.include_stop_str_in_output or p.min_tokens else p.stop_strings():
             assert stop not in out.text
     for first in range(0, 500, 7):
