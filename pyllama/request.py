@@ -34,7 +34,7 @@ class Timings:
     decode_tps: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Logprob:
     """Of one token at one position: ln of its probability in softmax(logits), its place among all tokens
     (1: the most probable), and what it reads like alone."""
@@ -193,7 +193,7 @@ class Request:
     def completion(self) -> CompletionOutput:
         """The continuation so far."""
         rows = None if self.sampler is None else self.sampler.logprobs()
-        ids = self.ids[self.n_prompt :]
+        ids = self.ids[self.n_prompt :] if rows is None else [row[0][1] for row in rows]
         return CompletionOutput(
             self.index,
             "".join(self.text),

@@ -7,9 +7,12 @@ from collections.abc import Collection
 import numpy as np
 
 from . import _core
+from .cpu import available_memory
+from .errors import InsufficientMemoryError
 from .sampling import SamplingParams
 
 RAW = f"V{_core.SAMPLING.itemsize}"
+LOGPROB_BYTES = 256  # of one entry in a result: a Logprob, its text, its place in a dict
 LogprobRow = list[tuple[float, int, int]]  # (logprob, token, rank): the row's token, then the best
 
 
@@ -19,7 +22,7 @@ class Sampler:
     ids: the prompt. index: which of its continuations. n_max: tokens of prompt and output at most.
     stop_ids: tokens that end the output, which min_tokens keeps from being drawn.
     Raises ValueError naming the parameter for a token outside of the vocabulary, more logprobs than
-    it has tokens, or if no token could be drawn.
+    it has tokens, or if no token could be drawn; InsufficientMemoryError for the prompt's logprobs.
     """
 
     def __init__(
@@ -66,6 +69,9 @@ class Sampler:
     def _score(self, ids: list[int], k: int) -> None:
         """`scored` [n_scored]: the records of the prompt's rows but the last, which draws."""
         self.n_scored = n = len(ids) - 1
+        need, left = n * (1 + k) * LOGPROB_BYTES, available_memory()
+        if left is not None and need > left:
+            raise InsufficientMemoryError(f"prompt_logprobs: needs about {need} bytes, {left} are available")
         self._prompt = np.empty((n, 1 + k), _core.LOGPROB)
         records = np.zeros(n, _core.SAMPLING)
         records["target"], records["n_logprobs"] = ids[1:], k

@@ -15,7 +15,7 @@ import pytest
 from ggufmodel import ModelFiles, Shape, random_ids, write_model
 from samplers import adjusted, log_softmax, ranked
 
-from pyllama import LLM, SamplingParams
+from pyllama import LLM, InsufficientMemoryError, SamplingParams
 from pyllama.request import CompletionOutput, Logprobs
 
 EOS, BYTES = 2, 3  # the piece of byte 0 is number 3
@@ -345,6 +345,14 @@ def test_what_does_not_fit_the_vocabulary(llm: LLM, options: dict[str, Any], wor
     with pytest.raises(ValueError, match=words):
         llm.stream("a", **options)
     assert one(llm, "a", max_tokens=2, ignore_eos=True).finish_reason == "length"
+
+
+def test_logprobs_beyond_memory_are_refused(llm: LLM) -> None:
+    with (
+        mock.patch("pyllama.sampler.available_memory", return_value=10**6),
+        pytest.raises(InsufficientMemoryError, match="prompt_logprobs: needs about"),
+    ):
+        llm.generate([random_ids(200)], max_tokens=1, prompt_logprobs=100)
 
 
 def test_a_stream_is_of_one_continuation(llm: LLM) -> None:
