@@ -2,6 +2,7 @@
  * bin of nearly equal keys that it falls into. */
 #include "pyllama.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,7 +95,7 @@ static void cut_typical(float *p, const float *x, int n, float max, float beta, 
     const float mean = (float)exp(-surprise / sum);
     for (int i = 0; i < n; i++)
         keys[i] = p[i] < mean ? p[i] / mean : mean / p[i];
-    cut(p, keys, n, n, mass * sum, found);
+    cut(p, keys, n, n, fmax(mass, FLT_MIN) * sum, found);  /* one stays even if mass became 0 in float */
 }
 
 /* The index at which the running sum of p passes u times its total. */

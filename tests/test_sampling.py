@@ -101,6 +101,7 @@ CUTS: list[tuple[list[float], dict[str, Any], set[int]]] = [
     ([0.4, 0.3, 0.2, 0.1], {"typical_p": 0.5}, {1, 2}),
     ([0.4, 0.3, 0.2, 0.1], {"typical_p": 0.6}, {0, 1, 2}),
     ([0.4, 0.3, 0.2, 0.1], {"typical_p": 1e-30}, {1}),
+    ([0.4, 0.3, 0.2, 0.1], {"typical_p": 1e-50}, {1}),  # 0 in float32
     ([0.4, 0.3, 0.2, 0.1], {"typical_p": 0.2, "min_p": 1.0}, {1}),  # of what is left
     ([0.4, 0.3, 0.2, 0.1], {"typical_p": 0.5, "top_p": 0.5}, {1}),
     ([0.4, 0.3, 0.2, 0.1], {"top_k": 2, "typical_p": 0.5}, {0}),  # 4/7 3/7: surprise 0.56 0.85, entropy 0.68
