@@ -7,6 +7,8 @@
           program, fusion, plan   record ops, rewrite them, give them memory
           weights/        a file -> named tensors, every bound checked
             _core           doors to csrc/, where all computing happens
+    hub      names of the Hugging Face hub -> local paths
+    doctor   this machine: facts, a check of the kernels, speed
 
 Heavy imports wait until they are needed.
 """

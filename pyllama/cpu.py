@@ -54,11 +54,39 @@ def cpu_quota() -> float | None:
     return min(quotas, default=None)
 
 
+def thread_limits() -> dict[str, float]:
+    """What bounds the threads: CPUs by reason, those that the system tells."""
+    found = {"physical cores": _physical_cores(), "affinity": _affinity(), "cgroup quota": cpu_quota()}
+    return {reason: float(n) for reason, n in found.items() if n is not None}
+
+
 def default_threads() -> int:
     """min(physical cores, affinity mask, cgroup quota), at least 1."""
-    counts = [float(_affinity())]
-    counts += [float(n) for n in (_physical_cores(), cpu_quota()) if n is not None]
-    return max(1, int(min(counts)))
+    return max(1, int(min(thread_limits().values())))
+
+
+def huge_pages() -> str | None:
+    """Transparent huge pages: always, madvise or never; None if not told."""
+    state = _read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))
+    return state.partition("[")[2].partition("]")[0] or None
+
+
+def huge_bytes() -> int | None:
+    """Bytes of this process on transparent huge pages; None if not told."""
+    for line in _read(Path("/proc/self/smaps_rollup")).splitlines():
+        if line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def cache_bytes() -> int | None:
+    """Bytes of the largest cache of a CPU; None if not told."""
+    sizes = []
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        size = _read(index).strip()
+        if size.endswith("K") and size[:-1].isdigit():
+            sizes.append(int(size[:-1]) * 1024)
+    return max(sizes, default=None)
 
 
 def available_memory() -> int | None:

@@ -8,6 +8,7 @@
     tinymodel     write a random model to play with
     pull, ls      models of the hub: download, list
     tokenize      the token ids of a text
+    doctor        this machine, its kernels, its speed
 
 A command is a module with a click command named `command` that returns an exit code or None.
 stdout carries the result and nothing else. Exit codes: 0, 1 error, 2 usage, 130 Ctrl-C, 141 nobody
@@ -33,12 +34,13 @@ EXIT_ERROR, EXIT_INTERRUPT, EXIT_PIPE = 1, 130, 141  # the last two as shells re
 
 _MODULES = {
     "run": "run",
+    "tokenize": "tokenize",
     "bench": "bench",
     "inspect": "inspect_file",
-    "tiny": "tinymodel",
+    "doctor": "doctor",
     "pull": "pull",
     "ls": "ls",
-    "tokenize": "tokenize",
+    "tiny": "tinymodel",
 }
 
 
