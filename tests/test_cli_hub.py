@@ -61,6 +61,11 @@ def test_pull_prints_the_path_alone(hub: HubServer, env: dict[str, str], tmp_pat
     assert run("pull", "-q", "org/folder:q8_0", env=env).stderr == ""
 
 
+def test_pull_says_what_it_took(hub: HubServer, env: dict[str, str]) -> None:
+    del hub.repos["org/tiny-GGUF"].files["tiny-Q4_K_M.gguf"]
+    assert run("pull", "org/tiny-GGUF", env=env).stderr == "org/tiny-GGUF: no Q4_K_M, taking Q8_0\n"
+
+
 def test_pull_uses_the_environment(hub: HubServer, env: dict[str, str], tmp_path: Path) -> None:
     hub.repos["org/folder"].gated = 403
     assert "set HF_TOKEN" in run("pull", "org/folder", code=1, env=env).stderr
@@ -115,6 +120,7 @@ def test_a_bar_on_a_terminal(hub: HubServer, env: dict[str, str]) -> None:
 
 
 def test_ls(hub: HubServer, env: dict[str, str], tmp_path: Path) -> None:
+    assert "cache" in run("ls", code=1, env=env | {"HF_HUB_CACHE": __file__}).stderr
     assert run("ls", env=env).stdout == "" and run("ls", "-o", "json", env=env).stdout == "[]\n"
     paths = [
         run("pull", name, env=env).stdout.strip()

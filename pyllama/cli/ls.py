@@ -79,6 +79,8 @@ def command(output: str) -> None:
         repos = scan_cache_dir().repos
     except CacheNotFound:  # nothing was ever downloaded
         repos = frozenset()
+    except ValueError as error:  # it is a file
+        raise click.ClickException(str(error)) from error
     rows = [
         row
         for repo in sorted(repos, key=lambda r: r.repo_id)
