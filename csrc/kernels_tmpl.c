@@ -24,6 +24,19 @@ enum { AHEAD = 8192 };
         NULL, body##_1, body##_2, body##_3, body##_4, body##_5, body##_6, body##_7, body##_8,   \
         body##_9, body##_10, body##_11, body##_12};
 
+INLINE void acc_zero(const int nt, vf *acc)
+{
+    UNROLL for (int t = 0; t < nt; t++)
+        acc[t] = vf_zero();
+}
+
+/* y [nt][VL] */
+INLINE void acc_store(const int nt, float *y, const vf *acc)
+{
+    UNROLL for (int t = 0; t < nt; t++)
+        vf_store(y + t * VL, acc[t]);
+}
+
 static inline float bf16_to_f32(uint16_t h)
 {
     const uint32_t u = (uint32_t)h << 16;
@@ -44,6 +57,7 @@ static inline uint16_t load_u16(const void *p)
 #include "kernels/attention_tmpl.c"
 #include "formats/f32_tmpl.c"
 #include "formats/bf16_tmpl.c"
+#include "formats/blocks_tmpl.c"
 #include "formats/q8_0_tmpl.c"
 #include "formats/q4_k_tmpl.c"
 

@@ -134,6 +134,8 @@ static void check_table(const struct pl_kernels *kn, const struct pl_format *for
             fail("%s is where scalar has %s", (*f)->name, (*scalar)->name);
         if ((*f)->block > BLOCK_MAX || (*f)->block_bytes < 1)
             fail("%s has blocks of %d, %d bytes", (*f)->name, (*f)->block, (*f)->block_bytes);
+        if (!ref_format((*f)->name))
+            fail("%s has no decoder in checkasm_formats.c", (*f)->name);
         for (int nt = 1; nt <= PL_TILE_MAX; nt++)
             if (!(*f)->tile[nt])
                 fail("%s has no tile of %d", (*f)->name, nt);

@@ -78,14 +78,14 @@ struct ref_dot { double y, total, tol; };
 struct ref_dot ref_dot(const double *w, const double *mag, const double *x, int n, int step,
                        int sums, int terms);
 
-/* w[block] and mag[block] <- one block of a file; mag_i is the sum of |terms| of w_i */
+/* (checkasm_formats.c) w[block] and mag[block] <- one block of a file; mag_i is the sum of |terms| of w_i */
 struct ref_format {
     const char *name;
     void (*decode)(double *w, double *mag, const uint8_t *block);
+    int group;      /* weights that share a scale: so many are summed as integers */
     int scales[3];  /* byte offsets of the block's f16 scales; ends with -1 */
 };
-/* NULL: a format without a decoder here, whose dequantize() has to be believed */
-const struct ref_format *ref_format(const char *name);
+const struct ref_format *ref_format(const char *name);  /* NULL: not known here */
 
 /* One query's online softmax over the visible keys: the state after it, each with its bound. */
 enum { REF_DIM_MAX = 256 };

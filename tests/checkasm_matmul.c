@@ -58,39 +58,18 @@ static uint16_t weight_scale(enum weights kind)
     return ref_to_f16((float)(rng_between(-1, 1) * exp2(rng_between(-12, 2))));
 }
 
-/* w, mag [block] <- the meaning of a block; without a decoder, what the format says of itself,
- * each weight then as uncertain as the largest. A format whose terms cancel needs a decoder. */
-static void decode(const struct pl_format *f, double *w, double *mag, const uint8_t *block)
-{
-    const struct ref_format *const ref = ref_format(f->name);
-    if (ref) {
-        ref->decode(w, mag, block);
-        return;
-    }
-    float y[BLOCK_MAX];
-    double max = 0;
-    f->dequantize(y, block, f->block);
-    for (int i = 0; i < f->block; i++)
-        max = isnan(y[i]) || fabs(y[i]) > max ? fabs(y[i]) : max;
-    for (int i = 0; i < f->block; i++) {
-        w[i] = y[i];
-        mag[i] = max;
-    }
-}
-
 static void fill_block(const struct pl_format *f, uint8_t *block, enum weights kind)
 {
-    static const int none[] = {-1};
     const struct ref_format *const ref = ref_format(f->name);
     double w[BLOCK_MAX], mag[BLOCK_MAX], sum;
     do {
         for (int i = 0; i < f->block_bytes; i++)
             block[i] = weight_byte(kind);
-        for (const int *at = ref ? ref->scales : none; *at >= 0; at++) {
+        for (const int *at = ref->scales; *at >= 0; at++) {
             const uint16_t h = weight_scale(kind);
             memcpy(block + *at, &h, 2);
         }
-        decode(f, w, mag, block);
+        ref->decode(w, mag, block);
         sum = 0;
         for (int i = 0; i < f->block; i++)
             sum += fabs(w[i]);
@@ -155,7 +134,7 @@ static void expect_decoded(const struct pl_format *f, const float *y, const uint
     double w[BLOCK_MAX], mag[BLOCK_MAX];
     for (int i = 0; i < k; i++) {
         if (i % f->block == 0)
-            decode(f, w, mag, row + row_bytes(f, i));
+            ref_format(f->name)->decode(w, mag, row + row_bytes(f, i));
         expect("weight", i, y[i], w[i % f->block], 2 * EPS * mag[i % f->block]);
     }
 }
@@ -207,14 +186,14 @@ static void tile_values(double *x, enum pl_act act, const void *tile, int k)
 
 /* What f32 may add to the exact sum of these very terms.
  * f32: product and sum are rounded. bf16: both, twice per pair, and denormal operands or results
- * may count as zero. int8: the integers are exact; per 32 k scales are multiplied and two terms
+ * may count as zero. int8: the integers are exact; per group scales are multiplied and two terms
  * added to the sum, and where scales underflow, up to 2^20 integers with them. */
-static struct ref_dot dot_of(enum pl_act act, const double *w, const double *mag,
+static struct ref_dot dot_of(enum pl_act act, int group, const double *w, const double *mag,
                              const double *x, int k)
 {
     struct ref_dot r = act == PL_ACT_F32    ? ref_dot(w, mag, x, k, 1, 1, 1)
                        : act == PL_ACT_BF16 ? ref_dot(w, mag, x, k, 1, 2, 2)
-                                            : ref_dot(w, mag, x, k, PL_I8_BLOCK, 2, 5);
+                                            : ref_dot(w, mag, x, k, group, 2, 5);
     r.tol += act == PL_ACT_F32 ? k * DENORMAL : k * NORMAL_MIN;
     for (int i = 0; i < k && act == PL_ACT_BF16; i++)
         r.tol += NORMAL_MIN * (fabs(w[i]) + fabs(x[i]));
@@ -229,9 +208,9 @@ static void expect_dots(const struct pl_format *f, const struct matrix *m, const
         tile_values(x[t], f->act, tiles[t], m->k);
     for (int r = 0; r < m->n_rows; r++) {
         for (int i = 0; i < m->k; i += f->block)
-            decode(f, w + i, mag + i, m->rows[r] + row_bytes(f, i));
+            ref_format(f->name)->decode(w + i, mag + i, m->rows[r] + row_bytes(f, i));
         for (int t = 0; t < PL_TILE_MAX; t++) {
-            const struct ref_dot dot = dot_of(f->act, w, mag, x[t], m->k);
+            const struct ref_dot dot = dot_of(f->act, ref_format(f->name)->group, w, mag, x[t], m->k);
             if (dot.total < 1e38)  /* else its partial sums may overflow */
                 expect("y", t * vl + r, y[t * vl + r], dot.y, dot.tol);
         }

@@ -95,69 +95,6 @@ struct ref_dot ref_dot(const double *w, const double *mag, const double *x, int 
     return r;
 }
 
-static uint16_t u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
-
-static void decode_f32(double *w, double *mag, const uint8_t *block)
-{
-    const uint32_t u = u16(block) | (uint32_t)u16(block + 2) << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    w[0] = f;
-    mag[0] = fabs(w[0]);
-}
-
-static void decode_bf16(double *w, double *mag, const uint8_t *block)
-{
-    w[0] = ref_bf16(u16(block));
-    mag[0] = fabs(w[0]);
-}
-
-/* w = d q: f16 d, int8 q[32] */
-static void decode_q8_0(double *w, double *mag, const uint8_t *block)
-{
-    for (int i = 0; i < 32; i++) {
-        const int q = block[2 + i] < 128 ? block[2 + i] : block[2 + i] - 256;
-        w[i] = ref_f16(u16(block)) * q;
-        mag[i] = fabs(w[i]);
-    }
-}
-
-/* w = d sc q - dmin mn in 8 groups of 32: f16 d, dmin; 6-bit sc, mn: those of groups 0..3 in the
- * low 6 bits of bytes 0..3 and 4..7, those of 4..7 as nibbles of bytes 8..11 with their upper two
- * bits on top of bytes 0..3 and 4..7; then 4 runs of 32 bytes, a group in the low nibbles and the
- * next in the high ones */
-static void decode_q4_k(double *w, double *mag, const uint8_t *block)
-{
-    const double d = ref_f16(u16(block)), dmin = ref_f16(u16(block + 2));
-    const uint8_t *const s = block + 4, *const q = block + 16;
-    for (int group = 0; group < 8; group++) {
-        int sc = s[group % 4] % 64, mn = s[4 + group % 4] % 64;
-        if (group >= 4) {
-            sc = s[4 + group] % 16 + s[group - 4] / 64 * 16;
-            mn = s[4 + group] / 16 + s[group] / 64 * 16;
-        }
-        for (int i = 0; i < 32; i++) {
-            const int byte = q[group / 2 * 32 + i], nibble = group % 2 ? byte / 16 : byte % 16;
-            w[group * 32 + i] = d * sc * nibble - dmin * mn;
-            mag[group * 32 + i] = fabs(d * sc * nibble) + fabs(dmin * mn);
-        }
-    }
-}
-
-const struct ref_format *ref_format(const char *name)
-{
-    static const struct ref_format formats[] = {
-        {"F32", decode_f32, {-1}},
-        {"BF16", decode_bf16, {-1}},
-        {"Q8_0", decode_q8_0, {0, -1}},
-        {"Q4_K", decode_q4_k, {0, 2, -1}},
-    };
-    for (int i = 0; i < COUNT(formats); i++)
-        if (strcmp(formats[i].name, name) == 0)
-            return &formats[i];
-    return NULL;
-}
-
 /* ---- attention */
 
 /* |error| of e^s where s is off by `ds`, and how far below e^-87 counts as nothing */

@@ -33,16 +33,14 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
 {
     const uint32_t *w = panel, *a = x;
     vf acc[PL_TILE_MAX];
-    UNROLL for (int t = 0; t < nt; t++)
-        acc[t] = vf_zero();
+    acc_zero(nt, acc);
     for (int i = 0; i < k; i += 2, w += VL, a += nt) {
         const vb wi = vb_load(w);
         prefetch((const char *)w + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_dot_bf16(acc[t], wi, a + t);
     }
-    UNROLL for (int t = 0; t < nt; t++)
-        vf_store(y + t * VL, acc[t]);
+    acc_store(nt, y, acc);
 }
 #else
 #define BF16_ACT PL_ACT_F32
@@ -51,8 +49,7 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
     const uint32_t *w = panel;
     const float *a = x;
     vf acc[PL_TILE_MAX];
-    UNROLL for (int t = 0; t < nt; t++)
-        acc[t] = vf_zero();
+    acc_zero(nt, acc);
     for (int i = 0; i < k; i += 2, w += VL, a += 2 * nt) {
         const vb wi = vb_load(w);
         const vf lo = vf_bf16_lo(wi), hi = vf_bf16_hi(wi);
@@ -63,8 +60,7 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
             UNROLL for (int t = 0; t < nt; t++)
                 acc[t] = vf_fma(vf_set1(a[nt + t]), hi, acc[t]);
     }
-    UNROLL for (int t = 0; t < nt; t++)
-        vf_store(y + t * VL, acc[t]);
+    acc_store(nt, y, acc);
 }
 #endif
 TILES(bf16_tile)

@@ -26,16 +26,14 @@ INLINE void f32_tile(const int nt, float *y, const void *panel, const void *x, i
 {
     const float *w = panel, *a = x;
     vf acc[PL_TILE_MAX];
-    UNROLL for (int t = 0; t < nt; t++)
-        acc[t] = vf_zero();
+    acc_zero(nt, acc);
     for (int i = 0; i < k; i++, w += VL, a += nt) {
         const vf wi = vf_load(w);
         prefetch((const char *)w + AHEAD);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_fma(vf_set1(a[t]), wi, acc[t]);
     }
-    UNROLL for (int t = 0; t < nt; t++)
-        vf_store(y + t * VL, acc[t]);
+    acc_store(nt, y, acc);
 }
 TILES(f32_tile)
 

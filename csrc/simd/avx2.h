@@ -49,6 +49,7 @@ static inline uint32_t vm_bits(vm m) { return (uint32_t)_mm256_movemask_ps(_mm25
 /* i32 */
 static inline vi vi_set1(int32_t a) { return _mm256_set1_epi32(a); }
 static inline vi vi_from_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)); }
+static inline vi vi_from_i8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)); }
 static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
@@ -78,8 +79,9 @@ static inline void vf_to_f16(uint16_t *p, vf a) { _mm_storeu_si128((void *)p, _m
 
 /* bytes */
 static inline vb vb_load(const void *p) { return _mm256_loadu_si256(p); }
-static inline vb vb_lo4(vb a) { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
-static inline vb vb_hi4(vb a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15)); }
+#define vb_bits(a, n, mask) _mm256_and_si256((n) < 0 ? _mm256_slli_epi16(a, -(n) & 7) : _mm256_srli_epi16(a, (n) & 7), _mm256_set1_epi8(mask))
+static inline vb vb_or(vb a, vb b) { return _mm256_or_si256(a, b); }
+static inline vb vb_lut(const uint8_t *table, vb a) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)), a); }
 static inline vf vf_bf16_lo(vb a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }
 static inline vf vf_bf16_hi(vb a) { return _mm256_castsi256_ps(_mm256_and_si256(a, _mm256_set1_epi32((int32_t)0xffff0000))); }
 
@@ -106,6 +108,7 @@ typedef vb w8;
 static inline d4 d4_zero(void) { return _mm256_setzero_si256(); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return dpbusd(acc, u, vb_4(a)); }
 static inline vi vi_from_d4(d4 acc) { return acc; }
+static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a) { return dpbusd(dpbusd(acc, u0, vb_4(a)), u1, vb_4(a + 4)); }
 static inline w8 w8_from(vb u) { return u; }
 static inline d8 d8_init(const int32_t *z) { return _mm256_set1_epi32(*z); }
 static inline d8 d8_dot(d8 acc, w8 u, const int8_t *a) { return dpbusd(acc, u, vb_4(a)); }
@@ -117,6 +120,12 @@ typedef struct { vb abs, sign; } w8;
 static inline d4 d4_zero(void) { return _mm256_setzero_si256(); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(u, vb_4(a))); }
 static inline vi vi_from_d4(d4 acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
+/* 4 * 63 * 127 are 32004 < 32768 */
+static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a)
+{
+    const vi pairs = _mm256_add_epi16(_mm256_maddubs_epi16(u0, vb_4(a)), _mm256_maddubs_epi16(u1, vb_4(a + 4)));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
 /* 8-bit weights would saturate maddubs as u8; as |w| <= 128 a pair is at most 32512 */
 static inline w8 w8_from(vb u)
 {

@@ -34,6 +34,7 @@ static inline uint32_t vm_bits(vm m) { return m; }
 /* i32 */
 static inline vi vi_set1(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_from_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p)); }
+static inline vi vi_from_i8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)); }
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
@@ -54,8 +55,9 @@ static inline void vf_to_f16(uint16_t *p, vf a) { _mm256_storeu_si256((void *)p,
 
 /* bytes */
 static inline vb vb_load(const void *p) { return _mm512_loadu_si512(p); }
-static inline vb vb_lo4(vb a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
-static inline vb vb_hi4(vb a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+#define vb_bits(a, n, mask) _mm512_and_si512((n) < 0 ? _mm512_slli_epi16(a, -(n) & 7) : _mm512_srli_epi16(a, (n) & 7), _mm512_set1_epi8(mask))
+static inline vb vb_or(vb a, vb b) { return _mm512_or_si512(a, b); }
+static inline vb vb_lut(const uint8_t *table, vb a) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), a); }
 static inline vf vf_bf16_lo(vb a) { return _mm512_castsi512_ps(_mm512_slli_epi32(a, 16)); }
 static inline vf vf_bf16_hi(vb a) { return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int32_t)0xffff0000))); }
 
@@ -71,6 +73,7 @@ typedef vb w8;
 static inline d4 d4_zero(void) { return _mm512_setzero_si512(); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return _mm512_dpbusd_epi32(acc, u, vb_4(a)); }
 static inline vi vi_from_d4(d4 acc) { return acc; }
+static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a) { return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(acc, u0, vb_4(a)), u1, vb_4(a + 4)); }
 static inline w8 w8_from(vb u) { return u; }
 static inline d8 d8_init(const int32_t *z) { return _mm512_set1_epi32(*z); }
 static inline d8 d8_dot(d8 acc, w8 u, const int8_t *a) { return _mm512_dpbusd_epi32(acc, u, vb_4(a)); }

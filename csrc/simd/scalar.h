@@ -42,6 +42,7 @@ static inline uint32_t vm_bits(vm m) { return m.bits; }
 /* i32 */
 static inline vi vi_set1(int32_t a) { vi r; EACH r.v[i] = a; return r; }
 static inline vi vi_from_u8(const uint8_t *p) { vi r; EACH r.v[i] = p[i]; return r; }
+static inline vi vi_from_i8(const uint8_t *p) { vi r; EACH r.v[i] = (int8_t)p[i]; return r; }
 static inline vi vi_and(vi a, vi b) { EACH a.v[i] &= b.v[i]; return a; }
 static inline vi vi_or(vi a, vi b) { EACH a.v[i] |= b.v[i]; return a; }
 static inline vi vi_add(vi a, vi b) { EACH a.v[i] = (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i]); return a; }
@@ -93,8 +94,12 @@ static inline void vf_to_f16(uint16_t *p, vf a) { EACH p[i] = f32_to_f16(a.v[i])
 
 /* bytes: 4 VL of them; a lane is 4 consecutive k of one row */
 static inline vb vb_load(const void *p) { vb r; memcpy(&r, p, sizeof r); return r; }
-static inline vb vb_lo4(vb a) { for (int i = 0; i < 4 * VL; i++) a.v[i] &= 15; return a; }
-static inline vb vb_hi4(vb a) { for (int i = 0; i < 4 * VL; i++) a.v[i] >>= 4; return a; }
+/* each byte shifted right by n, left by -n (constants), and of that the bits of mask */
+#define vb_bits(a, n, mask) vb_bits_(a, n, mask)
+static inline vb vb_bits_(vb a, int n, int mask) { for (int i = 0; i < 4 * VL; i++) a.v[i] = (uint8_t)((n < 0 ? a.v[i] << -n : a.v[i] >> n) & mask); return a; }
+static inline vb vb_or(vb a, vb b) { for (int i = 0; i < 4 * VL; i++) a.v[i] |= b.v[i]; return a; }
+/* table[a], a < 16 */
+static inline vb vb_lut(const uint8_t *table, vb a) { for (int i = 0; i < 4 * VL; i++) a.v[i] = table[a.v[i]]; return a; }
 static inline vf vf_bf16_lo(vb a) { vi r; memcpy(&r, &a, sizeof r); return vf_cast(vi_sll(r, 16)); }
 static inline vf vf_bf16_hi(vb a) { vi r; memcpy(&r, &a, sizeof r); return vf_cast(vi_and(r, vi_set1((int32_t)0xffff0000))); }
 
@@ -107,6 +112,9 @@ static inline d4 d4_dot(d4 acc, vb u, const int8_t *a)
     return acc;
 }
 static inline vi vi_from_d4(d4 acc) { return acc; }
+
+/* the same two steps at a time for weights 0..63, and any number of them */
+static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a) { return d4_dot(d4_dot(acc, u0, a), u1, a + 4); }
 
 /* d8: the same for (weights -128..127, stored +128), any number of steps. z = -128 sum(a). */
 typedef vi d8;

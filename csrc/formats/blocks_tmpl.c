@@ -1,0 +1,188 @@
+/* What the formats of blocks share: how a block lies in a panel, and the dot products of its weights.
+ *
+ * A panel holds blocks in pairs (the last may be single), for the vectors to stay aligned: the bodies
+ * of both, then the f16s of both, each as [VL]. A body is the weights of VL rows, then the block's
+ * small scales, each byte as [VL]: the bits of the file, no more.
+ * The weights lie in units of 16 or 32 k. Of each weight the `low` lower bits come first in a unit, the
+ * `high` upper ones after them. A vector of n-bit pieces is [VL][4] bytes, of four consecutive k; a byte
+ * holds one piece of 8 / n such groups of k, the first group in the lowest bits. */
+
+enum { BLOCK_MAX = 256 };
+
+struct blocks {
+    int n, bytes;             /* weights and bytes of a block of the file */
+    int unit, low, high;      /* as above */
+    int scales, n_scales;     /* where in the file's block its small scales start; bytes */
+    int halves, n_halves;     /* where its f16s start; their number */
+    /* q [n] <- the weights of a file's block, as they are stored */
+    void (*read)(uint8_t *q, const uint8_t *block);
+    /* y [n] <- what they mean, given the f16s d and the small scales, `stride` bytes apart */
+    void (*values)(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride);
+};
+
+INLINE int scales_at(const struct blocks *f) { return f->n * (f->low + f->high) / 8 * VL; }
+INLINE int body_bytes(const struct blocks *f) { return scales_at(f) + f->n_scales * VL; }
+
+/* The body of block b of nb; its f16s start at *halves. */
+INLINE const uint8_t *block_at(const struct blocks *f, const void *panel, int b, int nb, const uint16_t **halves)
+{
+    const int body = body_bytes(f), tail = 2 * VL * f->n_halves, in_pair = b / 2 * 2 + 1 < nb ? 2 : 1;
+    const uint8_t *const pair = (const uint8_t *)panel + (size_t)(b / 2) * 2 * (size_t)(body + tail);
+    *halves = (const uint16_t *)(pair + in_pair * body + b % 2 * tail);
+    return pair + b % 2 * body;
+}
+
+static size_t blocks_bytes(const struct blocks *f, int k)
+{
+    return (size_t)(k / f->n) * (size_t)(body_bytes(f) + 2 * VL * f->n_halves);
+}
+
+/* ---- packing: four k at a time, as one word */
+
+static uint32_t load_u32(const void *p)
+{
+    uint32_t u;
+    __builtin_memcpy(&u, p, 4);
+    return u;
+}
+
+static void store_u32(void *p, uint32_t u) { __builtin_memcpy(p, &u, 4); }
+
+/* row r of vectors of `bits` bits each <- those above the lowest `shift` of q [n] */
+static void pack_bits(uint8_t *to, int r, const uint8_t *q, int n, int bits, int shift)
+{
+    const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (int i = 0; i < n; to += 4 * VL) {
+        uint32_t word = 0;
+        for (int at = 0; at < 8; at += bits, i += 4)
+            word |= (load_u32(q + i) >> shift & mask) << at;
+        store_u32(to + 4 * r, word);
+    }
+}
+
+static void unpack_bits(uint8_t *q, const uint8_t *from, int r, int n, int bits, int shift)
+{
+    const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (int i = 0; i < n; from += 4 * VL)
+        for (int at = 0; at < 8; at += bits, i += 4)
+            store_u32(q + i, (shift ? load_u32(q + i) : 0) | (load_u32(from + 4 * r) >> at & mask) << shift);
+}
+
+static void pack_row(const struct blocks *f, uint8_t *body, uint16_t *halves, const uint8_t *block, int r)
+{
+    uint8_t q[BLOCK_MAX];
+    f->read(q, block);
+    for (int i = 0; i < f->n; i += f->unit) {
+        uint8_t *const unit = body + i * (f->low + f->high) / 8 * VL;
+        pack_bits(unit, r, q + i, f->unit, f->low, 0);
+        if (f->high)
+            pack_bits(unit + f->unit * f->low / 8 * VL, r, q + i, f->unit, f->high, f->low);
+    }
+    for (int i = 0; i < f->n_scales; i++)
+        body[scales_at(f) + i * VL + r] = block[f->scales + i];
+    for (int i = 0; i < f->n_halves; i++)
+        halves[i * VL + r] = load_u16(block + f->halves + 2 * i);
+}
+
+static void blocks_pack(const struct blocks *f, void *panel, const uint8_t *const *rows, int n_rows, int k)
+{
+    static const uint8_t zero[BLOCK_MAX] = {0};  /* no block has more bytes */
+    for (int b = 0; b < k / f->n; b++) {
+        const uint16_t *halves;
+        const uint8_t *const body = block_at(f, panel, b, k / f->n, &halves);
+        for (int r = 0; r < VL; r++)
+            pack_row(f, (uint8_t *)body, (uint16_t *)halves, r < n_rows ? rows[r] + (size_t)b * (size_t)f->bytes : zero, r);
+    }
+}
+
+static void blocks_unpack(const struct blocks *f, float *y, const void *panel, int lane, int k)
+{
+    for (int b = 0; b < k / f->n; b++) {
+        uint8_t q[BLOCK_MAX];
+        float d[2];
+        const uint16_t *halves;
+        const uint8_t *const body = block_at(f, panel, b, k / f->n, &halves);
+        for (int i = 0; i < f->n; i += f->unit) {
+            const uint8_t *const unit = body + i * (f->low + f->high) / 8 * VL;
+            unpack_bits(q + i, unit, lane, f->unit, f->low, 0);
+            if (f->high)
+                unpack_bits(q + i, unit + f->unit * f->low / 8 * VL, lane, f->unit, f->high, f->low);
+        }
+        for (int i = 0; i < f->n_halves; i++)
+            d[i] = f16_to_f32(halves[i * VL + lane]);
+        f->values(y + (size_t)b * (size_t)f->n, q, d, body + scales_at(f) + lane, VL);
+    }
+}
+
+static void blocks_dequantize(const struct blocks *f, float *y, const uint8_t *row, int k)
+{
+    for (int b = 0; b < k / f->n; b++, row += f->bytes) {
+        uint8_t q[BLOCK_MAX];
+        float d[2];
+        f->read(q, row);
+        for (int i = 0; i < f->n_halves; i++)
+            d[i] = f16_to_f32(load_u16(row + f->halves + 2 * i));
+        f->values(y + (size_t)b * (size_t)f->n, q, d, row + f->scales, 1);
+    }
+}
+
+/* f_blocks, given f_read and f_values: n weights in `bytes` bytes; then the rest of struct blocks */
+#define BLOCKS(f, n, bytes, ...)                                                                     \
+    enum { f##_n = n, f##_bytes = bytes };                                                           \
+    static const struct blocks f##_blocks = {f##_n, f##_bytes, __VA_ARGS__, .read = f##_read, .values = f##_values};
+
+/* The format f, `title` in GGUF, given f_blocks and f_tile. quantizer: of struct pl_format, or NULL */
+#define BLOCK_FORMAT(f, title, quantizer)                                                               \
+    static size_t f##_panel_bytes(int k) { return blocks_bytes(&f##_blocks, k); }                    \
+    static void f##_pack(void *panel, const uint8_t *const *rows, int n_rows, int k)                 \
+    {                                                                                                \
+        blocks_pack(&f##_blocks, panel, rows, n_rows, k);                                            \
+    }                                                                                                \
+    static void f##_unpack(float *y, const void *panel, int lane, int k)                             \
+    {                                                                                                \
+        blocks_unpack(&f##_blocks, y, panel, lane, k);                                               \
+    }                                                                                                \
+    static void f##_dequantize(float *y, const uint8_t *row, int k)                                  \
+    {                                                                                                \
+        blocks_dequantize(&f##_blocks, y, row, k);                                                   \
+    }                                                                                                \
+    TILES(f##_tile)                                                                                  \
+    static const struct pl_format f = {title, f##_n, f##_bytes, PL_ACT_I8, f##_panel_bytes,          \
+                                       f##_pack, f##_unpack, f##_dequantize, f##_tiles, quantizer};
+
+/* ---- dot products: `a` is the activations of 32 k (kernels.h, PL_ACT_I8) */
+
+struct acts {
+    const int8_t *q;      /* [nt][32] */
+    const float *d, *s;   /* [nt] */
+    const int32_t *z;     /* [nt] */
+};
+
+INLINE struct acts acts_of(const int nt, const char *x)
+{
+    const float *const d = (const float *)(x + 32 * nt);
+    const int32_t *const z = (const int32_t *)(d + 2 * nt);
+    return (struct acts){(const int8_t *)x, d, d + nt, z};
+}
+
+/* acc += (w q + m) . x for 32 weights of 4 bits */
+INLINE void step4(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const char *x)
+{
+    const struct acts a = acts_of(nt, x);
+    d4 dot[PL_TILE_MAX];
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = d4_zero();
+    for (int v = 0; v < 4; v++, p += 4 * VL) {
+        const vb byte = vb_load(p);
+        const vb lo = vb_bits(byte, 0, 15), hi = vb_bits(byte, 4, 15);
+        prefetch(p + AHEAD);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d4_dot(dot[t], lo, a.q + 32 * t + 8 * v);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d4_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
+    }
+    UNROLL for (int t = 0; t < nt; t++) {
+        acc[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), acc[t]);
+        acc[t] = vf_fma(m, vf_set1(a.s[t]), acc[t]);
+    }
+}
