@@ -126,6 +126,23 @@ static void blocks_dequantize(const struct blocks *f, float *y, const uint8_t *r
     }
 }
 
+/* q [32] <- 16 bytes: the first half in their low nibbles, the second in the high ones */
+static void read_nibbles(uint8_t *q, const uint8_t *qs)
+{
+    for (int i = 0; i < 16; i++) {
+        q[i] = qs[i] & 15;
+        q[i + 16] = qs[i] >> 4;
+    }
+}
+
+/* the same with upper bits, that of q[i] in bit i % 8 of byte i / 8 */
+static void read_fives(uint8_t *q, const uint8_t *block)
+{
+    read_nibbles(q, block + 4);
+    for (int i = 0; i < 32; i++)
+        q[i] = (uint8_t)(q[i] | (block[i / 8] >> i % 8 & 1) << 4);
+}
+
 /* f_blocks, given f_read and f_values: n weights in `bytes` bytes; then the rest of struct blocks */
 #define BLOCKS(f, n, bytes, ...)                                                                     \
     enum { f##_n = n, f##_bytes = bytes };                                                           \
@@ -183,6 +200,30 @@ INLINE void step4(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const cha
     }
     UNROLL for (int t = 0; t < nt; t++) {
         acc[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), acc[t]);
+        acc[t] = vf_fma(m, vf_set1(a.s[t]), acc[t]);
+    }
+}
+
+/* the same for weights of 5 bits, whose vector of upper bits follows those of the lower */
+INLINE void step5(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const char *x)
+{
+    const struct acts a = acts_of(nt, x);
+    vi dot[PL_TILE_MAX];
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = vi_set1(0);
+    vb bit = vb_load(p + 16 * VL);
+    prefetch(p + 16 * VL + AHEAD);
+    for (int v = 0; v < 4; v++, p += 4 * VL) {
+        const vb byte = vb_load(p);
+        const vb lo = vb_or(vb_bits(byte, 0, 15), vb_bits(bit, -4, 16));
+        const vb hi = vb_or(vb_bits(byte, 4, 15), vb_bits(bit, -3, 16));
+        bit = vb_bits(bit, 2, 63);
+        prefetch(p + AHEAD);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = vi_dot6(dot[t], lo, hi, a.q + 32 * t + 8 * v);
+    }
+    UNROLL for (int t = 0; t < nt; t++) {
+        acc[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), acc[t]);
         acc[t] = vf_fma(m, vf_set1(a.s[t]), acc[t]);
     }
 }

@@ -1,0 +1,29 @@
+/* Q4_0: 32 weights w = d (q - 8), q in 0..15.
+ * File: f16 d; 16 bytes of nibbles (read_nibbles). */
+
+static void q4_0_read(uint8_t *q, const uint8_t *block) { read_nibbles(q, block + 2); }
+
+static void q4_0_values(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride)
+{
+    (void)scales, (void)stride;
+    for (int i = 0; i < 32; i++)
+        y[i] = d[0] * (float)(q[i] - 8);
+}
+
+BLOCKS(q4_0, 32, 18, .unit = 32, .low = 4, .halves = 0, .n_halves = 1)
+
+INLINE void q4_0_tile(const int nt, float *y, const void *panel, const void *x, int k)
+{
+    const char *a = x;
+    vf acc[PL_TILE_MAX];
+    acc_zero(nt, acc);
+    for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
+        const uint16_t *halves;
+        const uint8_t *const p = block_at(&q4_0_blocks, panel, b, k / 32, &halves);
+        const vf d = vf_from_f16(halves);
+        step4(nt, acc, p, d, vf_mul(d, vf_set1(-8.0f)), a);
+    }
+    acc_store(nt, y, acc);
+}
+
+BLOCK_FORMAT(q4_0, "Q4_0", NULL)

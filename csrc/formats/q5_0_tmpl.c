@@ -1,0 +1,29 @@
+/* Q5_0: 32 weights w = d (q - 16), q in 0..31.
+ * File: f16 d; 4 bytes of upper bits and 16 of nibbles (read_fives). */
+
+static void q5_0_read(uint8_t *q, const uint8_t *block) { read_fives(q, block + 2); }
+
+static void q5_0_values(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride)
+{
+    (void)scales, (void)stride;
+    for (int i = 0; i < 32; i++)
+        y[i] = d[0] * (float)(q[i] - 16);
+}
+
+BLOCKS(q5_0, 32, 22, .unit = 32, .low = 4, .high = 1, .halves = 0, .n_halves = 1)
+
+INLINE void q5_0_tile(const int nt, float *y, const void *panel, const void *x, int k)
+{
+    const char *a = x;
+    vf acc[PL_TILE_MAX];
+    acc_zero(nt, acc);
+    for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
+        const uint16_t *halves;
+        const uint8_t *const p = block_at(&q5_0_blocks, panel, b, k / 32, &halves);
+        const vf d = vf_from_f16(halves);
+        step5(nt, acc, p, d, vf_mul(d, vf_set1(-16.0f)), a);
+    }
+    acc_store(nt, y, acc);
+}
+
+BLOCK_FORMAT(q5_0, "Q5_0", NULL)
