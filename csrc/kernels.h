@@ -26,11 +26,11 @@ enum {
 /* What a kernel wants its activations to be. A tile holds the same k range of nt tokens:
  *   PL_ACT_F32   float    [k][nt]
  *   PL_ACT_BF16  uint32   [ceil(k/2)][nt]        two bf16, the lower k in the low half
- *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float s[nt]; int32 z[nt]
- *                x ~ d*q, s = d*sum(q), z = -128*sum(q)                                     */
+ *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float s[nt]; int32 z[nt]; int32 z16[2][nt]
+ *                x ~ d*q, s = d*sum(q), z = -128*sum(q), z16 = -32*sum(q of each 16)        */
 enum pl_act { PL_ACT_F32, PL_ACT_BF16, PL_ACT_I8, PL_N_ACTS };
 
-enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 44 };  /* k per block; bytes per block and token */
+enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 52 };  /* k per block; bytes per block and token */
 
 /* Y [nt][vl] = X [nt][k] . W^T for one panel; x is a whole tile of nt tokens. */
 typedef void pl_tile_fn(float *y, const void *panel, const void *x, int k);

@@ -63,10 +63,13 @@ static inline uint16_t load_u16(const void *p)
 #include "formats/q4_1_tmpl.c"
 #include "formats/q5_0_tmpl.c"
 #include "formats/q5_1_tmpl.c"
+#include "formats/q2_k_tmpl.c"
+#include "formats/q3_k_tmpl.c"
 #include "formats/q4_k_tmpl.c"
 #include "formats/q5_k_tmpl.c"
+#include "formats/q6_k_tmpl.c"
 
-static const struct pl_format *const formats[] = {&f32, &bf16, &q8_0, &q4_0, &q4_1, &q5_0, &q5_1, &q4_k, &q5_k, NULL};
+static const struct pl_format *const formats[] = {&f32, &bf16, &q8_0, &q4_0, &q4_1, &q5_0, &q5_1, &q2_k, &q3_k, &q4_k, &q5_k, &q6_k, NULL};
 
 const struct pl_kernels TABLE = {
     .name = ISA_NAME,

@@ -73,14 +73,15 @@ static void check_act_bf16(const struct pl_kernels *kn, const struct pl_format *
     }
 }
 
-/* d = max|x| / 127 rounded once, q the nearest to x / d, and from these s and z exactly */
-static void expect_i8_block(const float *x, const int8_t *q, float d, float s, int32_t z)
+/* d = max|x| / 127 rounded once, q the nearest to x / d, and from these s, z and z16 exactly */
+static void expect_i8_block(const float *x, const int8_t *q, float d, float s, const int32_t z[3])
 {
     float max = 0;
-    int finite = 1, sum = 0;
+    int finite = 1, sum = 0, first = 0;
     for (int i = 0; i < PL_I8_BLOCK; i++) {
         max = fmaxf(max, fabsf(x[i]));
         sum += q[i];
+        first += i < 16 ? q[i] : 0;
         if (!isfinite(x[i]))
             finite = 0;
     }
@@ -92,8 +93,10 @@ static void expect_i8_block(const float *x, const int8_t *q, float d, float s, i
                 fail("q[%d] is -128", i);  /* outside of what the dot products take */
         return;
     }
-    if (d != max / 127.0f || s != d * (float)sum || z != -128 * sum)
-        fail("d %g, s %g, z %d of max %g, sum %d", d, s, z, max, sum);
+    if (d != max / 127.0f || s != d * (float)sum || z[0] != -128 * sum)
+        fail("d %g, s %g, z %d of max %g, sum %d", d, s, z[0], max, sum);
+    if (z[1] != -32 * first || z[2] != -32 * (sum - first))
+        fail("z16 %d, %d of sums %d, %d", z[1], z[2], first, sum - first);
     for (int i = 0; i < PL_I8_BLOCK; i++) {
         /* x * (127 / max) is rounded twice; below 1e-36 all is zero */
         const double want = max > 0 ? x[i] * 127.0 / max : 0;
@@ -125,12 +128,12 @@ static void check_act_i8(const struct pl_kernels *kn, const struct pl_format *fo
             for (int j = 0; j < nt; j++) {
                 const char *const block = tile + (size_t)b * PL_I8_BLOCK_BYTES * nt;
                 const float *const d = (const float *)(block + 32 * nt) + j, *const s = d + nt;
-                const int32_t *const z = (const int32_t *)(s + nt);
+                const int32_t *const at = (const int32_t *)(s + nt), z[3] = {at[0], at[nt], at[2 * nt]};
                 const int8_t *const q = (const int8_t *)block + 32 * j;
                 if (j == t)
-                    expect_i8_block(x + b * PL_I8_BLOCK, q, *d, *s, *z);
+                    expect_i8_block(x + b * PL_I8_BLOCK, q, *d, *s, z);
                 else if (!is_untouched(q, 32) || !is_untouched(d, 4) || !is_untouched(s, 4) ||
-                         !is_untouched(z, 4))
+                         !is_untouched(z, sizeof z))
                     fail("wrote to token %d", j);
             }
         end();

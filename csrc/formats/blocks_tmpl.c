@@ -173,13 +173,14 @@ struct acts {
     const int8_t *q;      /* [nt][32] */
     const float *d, *s;   /* [nt] */
     const int32_t *z;     /* [nt] */
+    const int32_t *z16;   /* [2][nt] */
 };
 
 INLINE struct acts acts_of(const int nt, const char *x)
 {
     const float *const d = (const float *)(x + 32 * nt);
     const int32_t *const z = (const int32_t *)(d + 2 * nt);
-    return (struct acts){(const int8_t *)x, d, d + nt, z};
+    return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
 }
 
 /* acc += (w q + m) . x for 32 weights of 4 bits */
@@ -226,4 +227,19 @@ INLINE void step5(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const cha
         acc[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), acc[t]);
         acc[t] = vf_fma(m, vf_set1(a.s[t]), acc[t]);
     }
+}
+
+/* acc += w (q . x) for 16 weights of 6 bits, offset 32: u, half h of the 32 k */
+INLINE void step6(const int nt, vf *acc, const vb *u, vf w, const char *x, int h)
+{
+    const struct acts a = acts_of(nt, x);
+    vi dot[PL_TILE_MAX];
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = vi_set1(a.z16[h * nt + t]);
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = vi_dot6(dot[t], u[0], u[1], a.q + 32 * t + 16 * h);
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = vi_dot6(dot[t], u[2], u[3], a.q + 32 * t + 16 * h + 8);
+    UNROLL for (int t = 0; t < nt; t++)
+        acc[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), acc[t]);
 }

@@ -31,7 +31,7 @@ static void act_i8(void *tile, int t, int nt, const float *x, int k)
     for (int b = 0; b < k / PL_I8_BLOCK; b++, x += PL_I8_BLOCK) {
         char *const base = (char *)tile + (size_t)b * PL_I8_BLOCK_BYTES * nt;
         float *const d = (float *)(base + 32 * nt), *const s = d + nt;
-        int32_t *const z = (int32_t *)(s + nt);
+        int32_t *const z = (int32_t *)(s + nt), *const z16 = z + nt;
         vf amax = vf_zero(), finite = vf_zero();
         for (int i = 0; i < PL_I8_BLOCK; i += VL) {
             amax = vf_max(vf_abs(vf_load(x + i)), amax);
@@ -40,16 +40,18 @@ static void act_i8(void *tile, int t, int nt, const float *x, int k)
         const float max = vf_hmax(amax), scale = max / 127.0f;
         /* below this 127 / max overflows; such a block contributes nothing a float could tell */
         const vf inv = vf_set1(max > 1e-36f ? 127.0f / max : 0.0f);
-        vi sum = vi_set1(0);
+        vi sums[2] = {vi_set1(0), vi_set1(0)};
         for (int i = 0; i < PL_I8_BLOCK; i += VL) {
             const vf v = vf_mul(vf_load(x + i), inv);
             const vi q = vi_from_f(vf_min(vf_max(v, vf_set1(-127.0f)), vf_set1(127.0f)));  /* NaN: -127 */
             vi_store_i8((int8_t *)base + 32 * t + i, q);
-            sum = vi_add(sum, q);
+            sums[i / 16] = vi_add(sums[i / 16], q);
         }
-        const int total = vi_sum(sum);
+        const int first = vi_sum(sums[0]), second = vi_sum(sums[1]), total = first + second;
         d[t] = scale + vf_sum(finite);
         s[t] = d[t] * (float)total;
         z[t] = -128 * total;
+        z16[t] = -32 * first;
+        z16[nt + t] = -32 * second;
     }
 }

@@ -1,0 +1,52 @@
+/* Q6_K: 256 weights in 16 groups of 16, w = d sc (q - 32), q in 0..63, sc int8.
+ * File: uint8 ql[128], qh[64]; int8 sc[16]; f16 d. Each half of the block has 64 bytes of ql and 32
+ * of qh; its weights 32 j + i, j < 4, have their lower four bits in ql[32 (j % 2) + i], the low
+ * nibble for j < 2, and their upper two in bits 2 j of qh[i]. */
+
+static void q6_k_read(uint8_t *q, const uint8_t *block)
+{
+    for (int half = 0; half < 2; half++, q += 128) {
+        const uint8_t *const ql = block + 64 * half, *const qh = block + 128 + 32 * half;
+        for (int i = 0; i < 64; i++) {
+            q[i] = (uint8_t)((ql[i] & 15) | (qh[i % 32] >> (i / 32 * 2) & 3) << 4);
+            q[i + 64] = (uint8_t)(ql[i] >> 4 | (qh[i % 32] >> (i / 32 * 2 + 4) & 3) << 4);
+        }
+    }
+}
+
+static void q6_k_values(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride)
+{
+    for (int i = 0; i < 256; i++)
+        y[i] = d[0] * (float)(int8_t)scales[i / 16 * stride] * (float)(q[i] - 32);
+}
+
+BLOCKS(q6_k, 256, 210, .unit = 16, .low = 4, .high = 2, .scales = 192, .n_scales = 16, .halves = 208, .n_halves = 1)
+
+INLINE void q6_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
+{
+    const char *a = x;
+    vf acc[PL_TILE_MAX];
+    acc_zero(nt, acc);
+    for (int b = 0; b < k / 256; b++) {
+        const uint16_t *halves;
+        const uint8_t *p = block_at(&q6_k_blocks, panel, b, k / 256, &halves);
+        const uint8_t *const scales = p + scales_at(&q6_k_blocks);
+        const vf d = vf_from_f16(halves);
+        for (int j = 0; j < 16; j++, p += 12 * VL) {
+            const vf w = vf_mul(d, vf_from_i(vi_from_i8(scales + j * VL)));
+            const vb first = vb_load(p), second = vb_load(p + 4 * VL), upper = vb_load(p + 8 * VL);
+            const vb u[4] = {vb_or(vb_bits(first, 0, 15), vb_bits(upper, -4, 48)),
+                             vb_or(vb_bits(first, 4, 15), vb_bits(upper, -2, 48)),
+                             vb_or(vb_bits(second, 0, 15), vb_bits(upper, 0, 48)),
+                             vb_or(vb_bits(second, 4, 15), vb_bits(upper, 2, 48))};
+            prefetch(p + AHEAD);
+            prefetch(p + 4 * VL + AHEAD);
+            prefetch(p + 8 * VL + AHEAD);
+            step6(nt, acc, u, w, a, j % 2);
+            a += j % 2 * nt * PL_I8_BLOCK_BYTES;
+        }
+    }
+    acc_store(nt, y, acc);
+}
+
+BLOCK_FORMAT(q6_k, "Q6_K", NULL)
