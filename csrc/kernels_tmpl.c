@@ -57,6 +57,7 @@ static inline uint16_t load_u16(const void *p)
 #include "kernels/attention_tmpl.c"
 #include "formats/f32_tmpl.c"
 #include "formats/bf16_tmpl.c"
+#include "formats/f16_tmpl.c"
 #include "formats/blocks_tmpl.c"
 #include "formats/q8_0_tmpl.c"
 #include "formats/q4_0_tmpl.c"
@@ -68,8 +69,13 @@ static inline uint16_t load_u16(const void *p)
 #include "formats/q4_k_tmpl.c"
 #include "formats/q5_k_tmpl.c"
 #include "formats/q6_k_tmpl.c"
+#include "formats/iq4_nl_tmpl.c"
+#include "formats/iq4_xs_tmpl.c"
 
-static const struct pl_format *const formats[] = {&f32, &bf16, &q8_0, &q4_0, &q4_1, &q5_0, &q5_1, &q2_k, &q3_k, &q4_k, &q5_k, &q6_k, NULL};
+static const struct pl_format *const formats[] = {
+    &f32,  &bf16, &f16,  &q8_0, &q4_0, &q4_1,   &q5_0,   &q5_1,
+    &q2_k, &q3_k, &q4_k, &q5_k, &q6_k, &iq4_nl, &iq4_xs, NULL,
+};
 
 const struct pl_kernels TABLE = {
     .name = ISA_NAME,
