@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -131,8 +131,8 @@ class BPETokenizer(Tokenizer):
 def _check(vocab: BPEVocabulary, ids: list[int], ranks: dict[str, int]) -> None:
     """The error if a piece is spelled twice or some texts could have no ids."""
     if len(ranks) < len(ids):
-        i = next(i for rank, i in enumerate(ids) if ranks[vocab.pieces[i]] != rank)
-        raise vocab.bad(i, f"no second spelling of piece {ids[ranks[vocab.pieces[i]]]}")
+        first, second = _repeated([vocab.pieces[i] for i in ids])
+        raise vocab.bad(ids[second], f"no second spelling of piece {ids[first]}")
     unk = vocab.unk_token
     if unk is not None and unk not in ranks:
         raise load_error(vocab.path, vocab.field, f"the unknown token {show(unk)}", "no such piece")
@@ -141,6 +141,12 @@ def _check(vocab: BPEVocabulary, ids: list[int], ranks: dict[str, int]) -> None:
         if not vocab.byte_fallback or n != 256:
             what = "256 byte pieces and byte_fallback, or an unknown token"
             raise load_error(vocab.path, vocab.field, what, f"{n} byte pieces")
+
+
+def _repeated(items: Sequence[Any]) -> tuple[int, int]:
+    """Where the first item that comes again is, and where it comes again."""
+    seen: dict[Any, int] = {}
+    return next((seen[item], i) for i, item in enumerate(items) if seen.setdefault(item, i) != i)
 
 
 def _pairs(vocab: BPEVocabulary, ranks: dict[str, int]) -> list[tuple[str, str]]:
@@ -161,9 +167,8 @@ def _pairs(vocab: BPEVocabulary, ranks: dict[str, int]) -> list[tuple[str, str]]
             found = show(unknown[0]) if isinstance(unknown[0], str) else type(unknown[0]).__name__
             raise load_error(vocab.path, f"{vocab.merges_field}[{i}]", "two pieces that make a third", found)
     if len(set(pairs)) < len(pairs):
-        first: dict[tuple[str, str], int] = {}
-        i = next(i for i, pair in enumerate(pairs) if first.setdefault(pair, i) != i)
-        raise load_error(vocab.path, vocab.merges_field, "unique merges", f"{show(' '.join(pairs[i]))} again")
+        found = f"{show(' '.join(pairs[_repeated(pairs)[0]]))} twice"
+        raise load_error(vocab.path, vocab.merges_field, "unique merges", found)
     return pairs
 
 

@@ -175,7 +175,8 @@ class Tokenizer(ABC):
         With `special`, spellings of special tokens become their ids, the longest first, and a text
         that begins with BOS gets no second one. Without it, "</s>" is text. User-defined tokens are
         found either way.
-        Raises TypeError if `text` is no str, ValueError if it has a lone surrogate.
+        Raises TypeError if `text` is no str, ValueError if it has a lone surrogate or a byte that the
+        vocabulary lacks, PyllamaError if the library gives up (at ten million spaces in a row).
         """
         if not isinstance(text, str):
             raise TypeError(f"text: expected str, found {type(text).__name__}")
