@@ -155,7 +155,8 @@ def _pairs(vocab: BPEVocabulary, ranks: dict[str, int]) -> list[tuple[str, str]]
     known = None
     for i, merge in enumerate(vocab.merges):
         try:
-            left, right = pair = tuple(merge.split(" ", 1) if type(merge) is str else merge)
+            parts = merge.split(" ", 1) if type(merge) is str else merge if type(merge) is list else ()
+            left, right = pair = tuple(parts)
             if left in ranks and right in ranks and left + right in ranks:
                 pairs.append(pair)
                 continue

@@ -211,7 +211,6 @@ def _template_token(step: JsonObject, token: JsonObject, n: int) -> int:
     entry = None if tokens is None or name is None else tokens.object(name)
     ids = None if entry is None else entry.get("ids", list)
     if ids is None or len(ids) != 1 or type(ids[0]) is not int or not 0 <= ids[0] < n:
-        raise load_error(
-            step.path, step.field(f"special_tokens.{name}.ids"), f"one token id < {n}", show(ids)
-        )
+        where = step.field(f"special_tokens.{name}.ids")
+        raise load_error(step.path, where, f"one token id < {n}", f"{ids!r:.60}")
     return ids[0]
