@@ -48,7 +48,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"pyllama {pyllama.__version__}\n"
     commands = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert commands == ["run", "tokenize", "bench", "inspect", "doctor", "pull", "ls", "tiny"]
+    assert commands == ["run", "chat", "tokenize", "bench", "inspect", "doctor", "pull", "ls", "tiny"]
     for name in commands:
         assert f"pyllama {name}" in run(name, "--help").stdout
     assert "Commands:" in run(code=2).stderr

@@ -1,14 +1,15 @@
 """The command line: `pyllama <command>`.
 
     run           continue a prompt               common    messages, loading a model
-    bench         llama-bench's tables            options   of several commands
-      measure     its clock                       facts     about a GGUF file
+    chat          a conversation                  options   of several commands
+    tokenize      the token ids of a text         sampling_options  of run and chat
+    bench         llama-bench's tables            facts     about a model file
+      measure     its clock
       rows        its formats
     inspect_file  what a file holds and needs
-    tinymodel     write a random model to play with
-    pull, ls      models of the hub: download, list
-    tokenize      the token ids of a text
     doctor        this machine, its kernels, its speed
+    pull, ls      models of the hub: download, list
+    tinymodel     write a random model to play with
 
 A command is a module with a click command named `command` that returns an exit code or None.
 stdout carries the result and nothing else. Exit codes: 0, 1 error, 2 usage, 130 Ctrl-C, 141 nobody
@@ -34,6 +35,7 @@ EXIT_ERROR, EXIT_INTERRUPT, EXIT_PIPE = 1, 130, 141  # the last two as shells re
 
 _MODULES = {
     "run": "run",
+    "chat": "chat",
     "tokenize": "tokenize",
     "bench": "bench",
     "inspect": "inspect_file",

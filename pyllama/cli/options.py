@@ -111,26 +111,6 @@ class Words(click.ParamType):  # type: ignore[type-arg]
         return words
 
 
-class Bias(click.ParamType):  # type: ignore[type-arg]
-    """A token id and what is added to its logit: 29905+1.5, 29905-1 or 29905=-1."""
-
-    name = "bias"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, float]:
-        """The two; ranges are checked by the library."""
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(\d{1,10})(?:=(.+)|([+-].+))", str(value))
-        try:
-            if match:
-                return int(match[1]), float(match[2] or match[3])
-        except ValueError:
-            pass
-        self.fail(f"expected a token id and a number such as 29905+1.5, found {value!r}", param, ctx)
-
-
 def integers(*names: str, text: str, least: int = 0) -> Option:
     """A list of numbers that may be given in parts; flatten() puts them together."""
     return click.option(*names, type=Integers(least), multiple=True, metavar="N,...", help=text)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,18 @@ import click
 
 from .common import note, open_llm, usage_errors
 from .options import (
-    Bias,
     cache_type_option,
     compute_option,
-    flatten,
     hugepages_option,
-    integers,
     model_option,
     number,
-    real,
     threads_option,
     with_options,
 )
+from .sampling_options import SAMPLING, sampling_params
 
 if TYPE_CHECKING:
     from pyllama.llm import LLM, Stream
-    from pyllama.sampling import SamplingParams
 
 
 def read_prompt(prompt: str | None, file: str | None) -> str:
@@ -52,40 +48,13 @@ def utf8(name: str, data: bytes) -> str:
         raise click.ClickException(f"{name}: expected UTF-8, found {error.reason} at {error.start}") from None
 
 
-def sampling_params(options: dict[str, Any]) -> SamplingParams:
-    """SamplingParams of the options. The seed is drawn here, to be told."""
-    from pyllama.sampling import SamplingParams
-
-    seed, n = options.pop("seed"), options.pop("max_tokens")
-    for name in TOKEN_LISTS:
-        options[name] = flatten(options[name], ()) or None
-    with usage_errors():
-        return SamplingParams(
-            seed=secrets.randbits(32) if seed == -1 else seed,
-            max_tokens=None if n == -1 else n,
-            logit_bias=_biases(options.pop("logit_bias")),
-            **options,
-        )
-
-
-def _biases(pairs: tuple[tuple[int, float], ...]) -> dict[int, float] | None:
-    """The pairs as a dict, None if there are none. Raises ValueError for a token that comes twice."""
-    biases: dict[int, float] = {}
-    for token, bias in pairs:
-        if biases.setdefault(token, bias) != bias:
-            raise ValueError(
-                f"logit_bias: expected one number for token {token}, found {biases[token]} and {bias}"
-            )
-    return biases or None
-
-
-def copy(stream: Stream, write: bool) -> bool:
-    """Pieces to stdout as they come; True if Ctrl-C ended them."""
+def copy(stream: Stream, write: bool, table: Mapping[int, int] | None = None) -> bool:
+    """Pieces to stdout as they come, translated by `table`; True if Ctrl-C ended them."""
 
     def rest() -> None:
         for piece in stream:
             if write:
-                sys.stdout.write(piece)
+                sys.stdout.write(piece.translate(table) if table else piece)
                 sys.stdout.flush()
 
     try:
@@ -141,9 +110,7 @@ def summary(result: dict[str, Any]) -> str:
     return " | ".join(parts)
 
 
-TOKEN_LISTS = ("allowed_token_ids", "banned_token_ids", "stop_token_ids")
-
-OPTIONS = (
+PROMPT = (
     model_option(),
     click.option("-p", "--prompt", metavar="TEXT", help="The prompt; it may be empty."),
     click.option(
@@ -163,39 +130,8 @@ OPTIONS = (
         "-c", "--ctx-size", "n_ctx", default=0, text="Tokens of prompt and text together; 0: the model's own."
     ),
     threads_option,
-    real("--temp", "temperature", default=1.0, text="Temperature; 0 takes the most probable token."),
-    number("--top-k", default=0, text="Keep the k most probable; 0: all."),
-    real(
-        "--typical", "--typical-p", "typical_p", default=1.0, text="Keep the most typical that add up to p."
-    ),
-    real("--top-p", default=1.0, text="Keep the most probable that add up to p."),
-    real("--min-p", default=0.0, text="Drop what is less probable than p times the best."),
-    real(
-        "--repeat-penalty",
-        "repetition_penalty",
-        default=1.0,
-        text="Logits of tokens seen are divided by this.",
-    ),
-    real("--frequency-penalty", default=0.0, text="Taken off a logit as often as the text has the token."),
-    real("--presence-penalty", default=0.0, text="Taken off a logit if the text has the token."),
-    number("--repeat-last-n", default=-1, text="Tokens that penalties look at; -1: all, 0: none."),
-    click.option(
-        "-l",
-        "--logit-bias",
-        type=Bias(),
-        multiple=True,
-        metavar="ID(+/-)BIAS",
-        help="Add to the logit of a token; repeatable.",
-    ),
-    integers("--allowed-token-ids", text="Draw these tokens alone."),
-    integers("--banned-token-ids", text="Never draw these tokens."),
-    number("-s", "--seed", default=-1, text="Same seed, same text; -1 draws one."),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
-    integers("--stop-token-ids", text="End at these tokens too."),
-    click.option(
-        "--include-stop", "include_stop_str_in_output", is_flag=True, help="Keep the stop in the text."
-    ),
-    number("--min-tokens", default=0, text="Neither ends nor stops before so many tokens."),
+)
+ENGINE = (
     click.option("--ignore-eos", is_flag=True, help="Go on after end tokens."),
     click.option(
         "--logprobs",
@@ -220,7 +156,7 @@ OPTIONS = (
 
 
 @click.command(short_help="Continue a prompt.")
-@with_options(OPTIONS)
+@with_options((*PROMPT, *SAMPLING, *ENGINE))
 def command(
     model: str, prompt: str | None, file: str | None, n_ctx: int, threads: int | None, compute: str,
     cache_type: str | None, prefill_chunk: int, no_hugepages: bool, output: str, quiet: bool, **sampling: Any
