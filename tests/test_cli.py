@@ -17,7 +17,7 @@ from ggufwriter import write_gguf
 import pyllama
 from pyllama import SamplingParams
 from pyllama.cli.run import command as run_command
-from pyllama.cli.run import sampling_params
+from pyllama.cli.sampling_options import sampling_params
 from pyllama.cli.tinymodel import KINDS, write_tiny_model
 
 STORIES = SHARED / "stories260k"

@@ -65,7 +65,7 @@ def answer_lines(dialog: Dialog) -> int:
 def show(turn: Turn) -> bool:
     """The answer to stdout; True if Ctrl-C ended it. A note if the conversation was cut for it."""
     if turn.dropped:
-        note(f"the context is full: the oldest {_count(turn.dropped, 'message')} forgotten")
+        note(f"the context is full: the oldest {_count(turn.dropped, 'message')} left out")
     stopped = copy(turn.stream, write=True, table=PICTURES if sys.stdout.isatty() else None)
     click.echo()
     return stopped
@@ -142,7 +142,8 @@ class Console:
     def run(self) -> int:
         """Reads and answers until Ctrl-D, /exit, or Ctrl-C twice; the exit code."""
         warned = False  # of the Ctrl-C that ends
-        with line_editing([f"/{name}" for name in self.commands]):
+        takes_argument = ("system", "save", "load")
+        with line_editing([f"/{name}" + " " * (name in takes_argument) for name in self.commands]):
             while True:
                 try:
                     text = ask_message().strip()
