@@ -16,6 +16,7 @@ from .chat import Conversation, render_chat, template_of
 from .cpu import default_threads
 from .engine import Engine
 from .errors import ContextLengthError, OutOfKVBlocks
+from .locate import locate
 from .model import Model
 from .request import Request, RequestOutput, result
 from .sampler import Sampler
@@ -25,17 +26,18 @@ from .tokenizer import Tokenizer
 from .weights import open_model
 
 Prompt = str | Sequence[int]
-QUANTIZE = ("q8_0",)
+QUANTIZE = ("q8_0", "q4_0")
 
 
 class LLM:
     """A language model in memory, used from any thread.
 
-    model: path of a GGUF file or of a Hugging Face folder. n_ctx: tokens per sequence (None: the
-    model's own context). n_threads: None takes min(physical cores, affinity, cgroup quota). compute:
-    "auto", or "f32" for dequantized weights, float32 activations and KV. quantize: "q8_0", what
-    weights of 16 or 32 bits become in memory. kv_dtype: "f16", "f32" or None (f16; f32 under
-    compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
+    model: path of a GGUF file or of a Hugging Face folder, a name `org/repo[:quant]` of the hub, or
+    None for the bundled storyteller. n_ctx: tokens per sequence (None: the model's own context).
+    n_threads: None takes min(physical cores, affinity, cgroup quota). compute: "auto", or "f32" for
+    dequantized weights, float32 activations and KV. quantize: "q8_0" or "q4_0", what weights of 16
+    or 32 bits become in memory. kv_dtype: "f16", "f32" or None (f16; f32 under compute="f32").
+    kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
     max_batch: sequences per forward. prefix_cache: keep KV that is no longer in use, as long as there
     is room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
 
@@ -45,7 +47,7 @@ class LLM:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | None = None,
         *,
         n_ctx: int | None = None,
         n_threads: int | None = None,
@@ -72,13 +74,14 @@ class LLM:
                 _int(name, value, 1, most)
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
         _int("max_batch", max_batch, 1, 1 << 12)
-        with open_model(model) as source:
+        located = locate(model)
+        with open_model(located.path) as source:
             self._model = Model(
                 source,
                 n_ctx=n_ctx,
                 n_threads=default_threads() if n_threads is None else n_threads,
                 compute=compute,
-                quantize=quantize,
+                quantize=quantize or located.quantize,
                 kv_dtype=kv_dtype,
                 kv_bytes=kv_bytes,
                 prefill_chunk=prefill_chunk,

@@ -89,7 +89,7 @@ WIDE = model(
 )
 
 
-@pytest.mark.parametrize("kind", ["q8_0"])
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
 def test_quantized_while_loading_is_as_quantized_by_gguf(tmp_path: Path, kind: str) -> None:
     quant = gguf.GGMLQuantizationType[kind.upper()]
     folder = write_folder(tmp_path / "hf", WIDE)

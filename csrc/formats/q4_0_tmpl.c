@@ -26,4 +26,24 @@ INLINE void q4_0_tile(const int nt, float *y, const void *panel, const void *x, 
     acc_store(nt, y, acc);
 }
 
-BLOCK_FORMAT(q4_0, "Q4_0", NULL)
+/* d = m / -8 for the m of the largest |m|, q = x / d + 8 to the nearest, halves up */
+static void q4_0_quantize(uint8_t *row, const float *x, int k)
+{
+    for (int b = 0; b < k / 32; b++, x += 32, row += 18) {
+        float max = 0.0f;
+        uint8_t q[32];
+        for (int i = 0; i < 32; i++)
+            max = __builtin_fabsf(x[i]) > __builtin_fabsf(max) ? x[i] : max;
+        const float d = max / -8.0f, id = d != 0.0f ? 1.0f / d : 0.0f;
+        for (int i = 0; i < 32; i++) {
+            const float u = x[i] * id + 8.5f;
+            q[i] = (uint8_t)(u >= 0.0f ? (u < 15.0f ? u : 15.0f) : 0.0f);
+        }
+        const uint16_t h = f32_to_f16(d);
+        __builtin_memcpy(row, &h, 2);
+        for (int i = 0; i < 16; i++)
+            row[2 + i] = (uint8_t)(q[i] | q[i + 16] << 4);
+    }
+}
+
+BLOCK_FORMAT(q4_0, "Q4_0", q4_0_quantize)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import open_llm, status
+from .common import located, open_llm, status
 from .options import (
     Pair,
     Words,
@@ -18,11 +18,13 @@ from .options import (
     hugepages_option,
     integers,
     model_option,
+    quantize_option,
     with_options,
 )
 
 if TYPE_CHECKING:
     from pyllama.llm import LLM
+    from pyllama.locate import Located
 
     from .measure import BatchTest, Test
     from .rows import Row
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
 class Setup:
     """A model as it is loaded for some tests."""
 
-    model: str
+    model: Located
     prefill_chunk: int
     kv_dtype: str | None
     n_threads: int | None
     compute: str
+    quantize: str | None
     use_hugepages: bool
 
     def open(self, n_ctx: int, max_batch: int, quiet: bool) -> LLM:
@@ -50,6 +53,7 @@ class Setup:
             n_ctx=n_ctx,
             n_threads=self.n_threads,
             compute=self.compute,
+            quantize=self.quantize,
             kv_dtype=self.kv_dtype,
             prefill_chunk=self.prefill_chunk,
             max_batch=max_batch,
@@ -60,7 +64,7 @@ class Setup:
         if found < need:  # sequences would wait for each other: that is another test
             llm.close()
             raise InsufficientMemoryError(
-                f"{self.model}: memory: expected room for {need} KV blocks, {max_batch} sequences of "
+                f"{self.model.path}: memory: expected room for {need} KV blocks, {max_batch} sequences of "
                 f"{n_ctx} tokens, found {found}"
             )
         return llm
@@ -72,7 +76,7 @@ class Setup:
         from .facts import facts_of
         from .rows import common_fields
 
-        with open_model(self.model) as file:
+        with open_model(self.model.path) as file:
             return common_fields(llm, facts_of(file), self.compute, self.use_hugepages)
 
 
@@ -127,10 +131,19 @@ def batch_rows(setup: Setup, tests: Sequence[BatchTest], plan: Plan) -> Iterator
 
 def make_setups(options: dict[str, Any]) -> list[Setup]:
     """One per model, chunk, cache type and number of threads."""
+    models = [located(model, options["quiet"]) for model in options["model"] or [None]]
     return [
-        Setup(model, chunk, kv, threads or None, options["compute"], not options["no_hugepages"])
+        Setup(
+            model,
+            chunk,
+            kv,
+            threads or None,
+            options["compute"],
+            options["quantize"],
+            not options["no_hugepages"],
+        )
         for model, chunk, kv, threads in itertools.product(
-            options["model"],
+            models,
             flatten(options["ubatch"], [512]),
             [kv for part in options["cache_type"] for kv in part] or [None],
             flatten(options["threads"], [0]),
@@ -192,6 +205,7 @@ OPTIONS = (
     ),
     click.option("--no-warmup", is_flag=True, help="Measure at once."),
     compute_option,
+    quantize_option,
     hugepages_option,
     click.option(
         "-o",

@@ -14,13 +14,14 @@ import click
 
 from pyllama.errors import PyllamaError
 
-from .common import complain, fancy, note, open_llm, usage_errors
+from .common import complain, fancy, located, note, open_llm, usage_errors
 from .options import (
     cache_type_option,
     compute_option,
     hugepages_option,
     model_option,
     number,
+    quantize_option,
     threads_option,
     with_options,
 )
@@ -267,6 +268,7 @@ OPTIONS = (
     threads_option,
     *SAMPLING,
     compute_option,
+    quantize_option,
     cache_type_option,
     hugepages_option,
     click.option("-q", "--quiet", is_flag=True, help="No progress bar, no greeting, no timings on stderr."),
@@ -276,8 +278,9 @@ OPTIONS = (
 @click.command(short_help="Talk to a model.")
 @with_options(OPTIONS)
 def command(
-    model: str, system: str | None, template_file: str | None, n_ctx: int, threads: int | None, compute: str,
-    cache_type: str | None, no_hugepages: bool, quiet: bool, **sampling: Any
+    model: str | None, system: str | None, template_file: str | None, n_ctx: int, threads: int | None,
+    compute: str, quantize: str | None, cache_type: str | None, no_hugepages: bool, quiet: bool,
+    **sampling: Any
 ) -> int:  # fmt: skip
     """Talk to a model, by its chat template.
 
@@ -290,8 +293,8 @@ def command(
         params = dataclasses.replace(params, seed=None)
     text = None if template_file is None else utf8(template_file, Path(template_file).read_bytes())
     with open_llm(
-        model, quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute, kv_dtype=cache_type,
-        max_batch=1, use_hugepages=not no_hugepages,
+        located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
+        quantize=quantize, kv_dtype=cache_type, max_batch=1, use_hugepages=not no_hugepages,
     ) as llm:  # fmt: skip
         from pyllama.chat import template_of
         from pyllama.chat_template import ChatTemplate

@@ -15,6 +15,7 @@ from pyllama.errors import PyllamaError
 
 if TYPE_CHECKING:
     from pyllama.llm import LLM
+    from pyllama.locate import Located
 
 Progress = Callable[[int, int], None]
 
@@ -102,12 +103,20 @@ def status(quiet: bool = False) -> Iterator[Callable[[str], None]]:
         show("")
 
 
-def open_llm(path: str, *, quiet: bool = False, **options: Any) -> LLM:
-    """LLM(path, **options) with a progress bar. Values out of range are usage errors."""
+def located(model: str | None, quiet: bool = False) -> Located:
+    """What -m means, downloaded with a progress bar if need be."""
+    from pyllama.locate import locate
+
+    with progress_bar(f"pulling {model}", quiet) as progress:
+        return locate(model, progress)
+
+
+def open_llm(model: Located, *, quiet: bool = False, quantize: str | None = None, **options: Any) -> LLM:
+    """The LLM with a progress bar. Values out of range are usage errors."""
     from pyllama.llm import LLM
 
-    with progress_bar(f"loading {os.path.basename(path)}", quiet) as progress, usage_errors():
-        return LLM(path, progress=progress, **options)
+    with progress_bar(f"loading {os.path.basename(model.path)}", quiet) as progress, usage_errors():
+        return LLM(model.path, progress=progress, quantize=quantize or model.quantize, **options)
 
 
 def binary_size(n: int) -> str:

@@ -13,7 +13,7 @@ import click
 
 from pyllama.errors import PyllamaError
 
-from .common import binary_size, count, printable, usage_errors
+from .common import binary_size, count, located, printable, usage_errors
 from .options import cache_type_option, compute_option, model_option, number, with_options
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def print_text(report: dict[str, Any]) -> None:
     )
 )
 def command(
-    model: str, n_ctx: int, cache_type: str | None, compute: str,
+    model: str | None, n_ctx: int, cache_type: str | None, compute: str,
     metadata: bool, tensors: bool, program: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show what a model file holds and what it needs. Nothing is loaded.
@@ -249,7 +249,7 @@ def command(
     from pyllama.model import inspect_plan
     from pyllama.weights import open_model
 
-    with open_model(model) as file:
+    with open_model(located(model).path) as file:
         report: dict[str, Any] = {"file": file_section(file), "config": config_section(file)}
         planned, reason = None, report["config"].get("error")
         if reason is None:

@@ -122,9 +122,10 @@ def flatten(parts: Sequence[Sequence[int]], default: Sequence[int]) -> list[int]
 
 
 def model_option(multiple: bool = False) -> Option:
-    """-m, --model"""
-    text = "The model, a GGUF file" + ("; repeatable." if multiple else ".")
-    return click.option("-m", "--model", required=True, multiple=multiple, metavar="FILE", help=text)
+    """-m, --model; None, or no models, for the bundled one"""
+    text = "A GGUF file, a Hugging Face folder or org/repo[:quant] of the hub; by default the storyteller."
+    more = " Repeatable." if multiple else ""
+    return click.option("-m", "--model", multiple=multiple, metavar="MODEL", help=text + more)
 
 
 threads_option = click.option(
@@ -140,6 +141,11 @@ compute_option = click.option(
     default="auto",
     show_default=True,
     help="f32 dequantizes the weights and computes in float32: slow, the reference.",
+)
+quantize_option = click.option(
+    "--quantize",
+    type=click.Choice(("q8_0", "q4_0")),
+    help="What weights of 16 or 32 bits become in memory.",
 )
 cache_type_option = click.option(
     "-ctk",

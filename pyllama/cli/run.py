@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import note, open_llm, usage_errors
+from .common import located, note, open_llm, usage_errors
 from .options import (
     cache_type_option,
     compute_option,
     hugepages_option,
     model_option,
     number,
+    quantize_option,
     threads_option,
     with_options,
 )
@@ -140,6 +141,7 @@ ENGINE = (
         help="With -o json: log-probabilities of each token and of the N best.",
     ),
     compute_option,
+    quantize_option,
     cache_type_option,
     number("-ub", "--ubatch-size", "prefill_chunk", default=512, text="Prompt tokens per forward.", least=1),
     hugepages_option,
@@ -158,8 +160,9 @@ ENGINE = (
 @click.command(short_help="Continue a prompt.")
 @with_options((*PROMPT, *SAMPLING, *ENGINE))
 def command(
-    model: str, prompt: str | None, file: str | None, n_ctx: int, threads: int | None, compute: str,
-    cache_type: str | None, prefill_chunk: int, no_hugepages: bool, output: str, quiet: bool, **sampling: Any
+    model: str | None, prompt: str | None, file: str | None, n_ctx: int, threads: int | None,
+    compute: str, quantize: str | None, cache_type: str | None, prefill_chunk: int,
+    no_hugepages: bool, output: str, quiet: bool, **sampling: Any
 ) -> int:  # fmt: skip
     """Continue a prompt: raw completion, without a chat template.
 
@@ -170,8 +173,9 @@ def command(
     text, params = read_prompt(prompt, file), sampling_params(sampling)
     begin = time.perf_counter()
     with open_llm(
-        model, quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute, kv_dtype=cache_type,
-        prefill_chunk=prefill_chunk, max_batch=1, use_hugepages=not no_hugepages,
+        located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
+        quantize=quantize, kv_dtype=cache_type, prefill_chunk=prefill_chunk, max_batch=1,
+        use_hugepages=not no_hugepages,
     ) as llm:  # fmt: skip
         load_s = time.perf_counter() - begin
         with usage_errors():

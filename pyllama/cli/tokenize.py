@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .common import printable
+from .common import located, printable
 from .options import with_options
 from .run import read_prompt
 
@@ -18,9 +18,8 @@ OPTIONS = (
     click.option(
         "-m",
         "--model",
-        required=True,
-        metavar="PATH",
-        help="A GGUF file, a tokenizer.json, a tokenizer.model, or a Hugging Face folder.",
+        metavar="MODEL",
+        help="As for run, or a tokenizer.json or tokenizer.model.",
     ),
     click.option("-p", "--prompt", metavar="TEXT", help="The text; it may be empty."),
     click.option(
@@ -61,17 +60,24 @@ def shown(tokenizer: Tokenizer, token: int) -> str:
 @click.command(short_help="Print the token ids of a text.")
 @with_options(OPTIONS)
 def command(
-    model: str, prompt: str | None, file: str | None, no_bos: bool, special: bool, ids_only: bool, output: str
+    model: str | None,
+    prompt: str | None,
+    file: str | None,
+    no_bos: bool,
+    special: bool,
+    ids_only: bool,
+    output: str,
 ) -> None:
     """Print the token ids of a text, and what each stands for."""
     from pyllama.tokenizer import Tokenizer
 
     text = read_prompt(prompt, file)
-    tokenizer = Tokenizer.from_file(model)
+    path = located(model).path
+    tokenizer = Tokenizer.from_file(path)
     ids = tokenizer.encode(text, add_bos=not no_bos, special=special)
     if output == "json":
         pieces = [tokenizer.piece(i) for i in ids]
-        result = {"model": model, "n_tokens": len(ids), "ids": ids} | ({} if ids_only else {"pieces": pieces})
+        result = {"model": path, "n_tokens": len(ids), "ids": ids} | ({} if ids_only else {"pieces": pieces})
         click.echo(json.dumps(result, ensure_ascii=False))
     elif ids_only:
         click.echo(str(ids))
