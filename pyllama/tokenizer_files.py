@@ -11,7 +11,7 @@ from pyllama.spm import SentencePieceVocabulary, read_model_proto
 from pyllama.tokenizer_json import Pieces, read_tokenizer_json
 from pyllama.vocabulary import Vocabulary
 from pyllama.weights.gguf_header import MAX_ARRAY, load_error, show
-from pyllama.weights.json_file import MAX_BYTES, JsonObject, read_file, read_json
+from pyllama.weights.json_file import MAX_BYTES, JsonObject, read_file, read_json, show_json
 
 MAX_MODEL_BYTES: Final = 32 << 20  # several times the largest tokenizer.model known
 MAX_TEMPLATE_BYTES: Final = 1 << 20
@@ -126,8 +126,9 @@ def _ids(file: JsonObject, key: str, n: int) -> list[int]:
     """The token ids of a number or an array of numbers."""
     value = file.values.get(key)
     ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(type(i) is int and 0 <= i < n for i in ids):
-        raise file.bad(key, f"token ids < {n}")
+    for i in ids:
+        if type(i) is not int or not 0 <= i < n:
+            raise load_error(file.path, key, f"token ids < {n}", show_json(i))
     return ids
 
 

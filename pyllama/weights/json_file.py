@@ -45,7 +45,7 @@ def read_json(path: str, data: bytes | None = None) -> JsonObject:
     except (ValueError, RecursionError) as e:
         raise load_error(path, "file", f"JSON of <= {MAX_DEPTH} levels", show(str(e))) from None
     if not isinstance(value, dict):
-        raise load_error(path, "file", "a JSON object", _show(value))
+        raise load_error(path, "file", "a JSON object", show_json(value))
     return JsonObject(path, value)
 
 
@@ -61,7 +61,7 @@ class JsonObject:
 
     def bad(self, key: str, expected: str) -> ModelLoadError:
         """The error about a value."""
-        return load_error(self.path, self.field(key), expected, _show(self.values.get(key)))
+        return load_error(self.path, self.field(key), expected, show_json(self.values.get(key)))
 
     def get(self, key: str, kind: type[T]) -> T | None:
         """A bool, int, str or list, if it is there."""
@@ -85,7 +85,7 @@ class JsonObject:
         for i, value in enumerate(self.get(key, list) or []):
             name = self.field(f"{key}[{i}]")
             if not isinstance(value, dict):
-                raise load_error(self.path, name, _NAMES[dict], _show(value))
+                raise load_error(self.path, name, _NAMES[dict], show_json(value))
             found.append(JsonObject(self.path, value, name))
         return found
 
@@ -113,7 +113,8 @@ def _check_depth(value: Any) -> None:
     raise ValueError("more levels")
 
 
-def _show(value: Any) -> str:
+def show_json(value: Any) -> str:
+    """A value, short enough for an error message."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
