@@ -94,8 +94,8 @@ class BPETokenizer(Tokenizer):
             ids.append(vocab.unk_id)
         ranks = {vocab.pieces[i]: rank for rank, i in enumerate(ids)}
         _check(vocab, ids, ranks)
-        missing = vocab.byte_level and vocab.unk_token is None
-        self._missing = frozenset(b for b in _IN_UTF_8 if missing and LETTERS[b] not in ranks)
+        every_byte = vocab.byte_level and vocab.unk_token is None
+        self._missing = frozenset(b for b in _IN_UTF_8 if every_byte and LETTERS[b] not in ranks)
         with _refusals(vocab.path, vocab.field):
             self._plain, self._special, self._ids = _load(vocab, ids, ranks)
             # A normalized token may take the space before it along, and gives it back.

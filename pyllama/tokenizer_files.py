@@ -95,18 +95,20 @@ def _with_config(
 ) -> Vocabulary:
     """With BOS, EOS and whether they are added, as far as tokenizer_config.json says it."""
     changes: dict[str, Any] = {}
+    n = len(vocab.pieces)
     for name in ("bos", "eos"):
         own = getattr(vocab, f"{name}_id")
+        token = own
         if f"{name}_token" in config.values:
-            changes[f"{name}_id"] = _spelled(vocab, config, f"{name}_token")
+            token = _spelled(vocab, config, f"{name}_token")
+            token = own if token is None else token  # a template adds its BOS whatever this file says
         elif own is None:
-            ids = [
-                i for file in (generation, model) for i in _ids(file, f"{name}_token_id", len(vocab.pieces))
-            ]
-            changes[f"{name}_id"] = ids[0] if ids else None
+            ids = [i for file in (generation, model) for i in _ids(file, f"{name}_token_id", n)]
+            token = ids[0] if ids else None
+        changes[f"{name}_id"] = token
         add = config.get(f"add_{name}_token", bool)
         changes[f"add_{name}"] = getattr(vocab, f"add_{name}") if add is None else add
-        if add and changes.get(f"{name}_id", own) is None:
+        if add and token is None:
             raise config.bad(f"{name}_token", f"a piece of the vocabulary, as add_{name}_token is true")
     if isinstance(vocab, SentencePieceVocabulary):
         if config.get("add_prefix_space", bool) is False:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
+import ggufmodel
 import pytest
 from hftokenizer import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyllama import LLM, SamplingParams
 from pyllama.bpe import LETTERS
 from pyllama.errors import ModelLoadError, PyllamaError, UnsupportedModelError
 from pyllama.pretokenizers import PRETOKENIZERS
@@ -254,3 +257,16 @@ def test_byte_and_unknown_types_are_harmless() -> None:
     tok = build([*PIECES, ("<0x0A>", BYTE), ("<unk>", UNKNOWN)], unknown_token_id=len(PIECES) + 1)
     assert tok.decode(tok.encode("<unk><0x0A>")) == "<unk><0x0A>"
     assert tok.encode("<unk>", special=True) == [len(PIECES) + 1]
+
+
+def test_a_byte_level_model_generates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text is that of its tokens, as a whole and streamed."""
+    kinds = {"model": "str", "pre": "str", "tokens": "[str]", "token_type": "[i32]", "merges": "[str]"}
+    keys = [(f"tokenizer.ggml.{k}", kind, KEYS[k]) for k, kind in kinds.items()]
+    monkeypatch.setattr(ggufmodel, "vocabulary", lambda n: keys)
+    path = ggufmodel.write_model(tmp_path / "m.gguf", ggufmodel.Shape(vocab_size=len(PIECES)))
+    with LLM(path) as llm:
+        out = llm.generate(["hello \u00e9"], SamplingParams(max_tokens=24, seed=3, ignore_eos=True))[0]
+        assert out.prompt_token_ids == SYNTHETIC.encode("hello \u00e9")
+        ids = out.outputs[0].token_ids
+        assert len(ids) == 24 and out.outputs[0].text == SYNTHETIC.decode(ids)
