@@ -86,7 +86,7 @@ def spelled(tok: Tokenizer, text: str, **options: bool) -> list[str]:
 # ---- tokenizer.json ----
 
 
-@pytest.mark.parametrize("flags", itertools.product([False, True], repeat=4))
+@pytest.mark.parametrize("flags", list(itertools.product([False, True], repeat=4)))
 @pytest.mark.parametrize(
     "build",
     [
