@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -39,10 +38,6 @@ class SentencePieceVocabulary(Vocabulary):
     """A Vocabulary with scores for merges, and what becomes of the spaces of a text."""
 
     scores: bytes  # of little-endian float32
-
-    def padded(self, n: int) -> SentencePieceVocabulary:
-        more = n - len(self.pieces)
-        return dataclasses.replace(super().padded(n), scores=self.scores + bytes(4 * more))
 
     space_prefix: bool = True
     prefix_parts: bool = True  # each part between special tokens gets it, not only the first

@@ -97,19 +97,15 @@ class Tokenizer(ABC):
     def of_model(source: ModelSource, n: int) -> Tokenizer:
         """The tokenizer beside the weights of a model that has n token embeddings.
 
-        Raises ModelLoadError if they do not fit; those of a folder may be more than there are tokens.
+        Raises as from_file and from_gguf, and ModelLoadError if the two do not fit each other.
         """
-        from pyllama.tokenizer_files import read_vocabulary
-
         if isinstance(source, GGUFFile):
             tokenizer = Tokenizer.from_gguf(source.metadata, source.path)
-            found, fits = tokenizer.vocab_size, tokenizer.vocab_size == n
         else:
-            vocab = read_vocabulary(source.path)
-            found, fits = len(vocab.pieces), len(vocab.pieces) <= n
-            tokenizer = _tokenizer(vocab.padded(n))
-        if not fits:
-            raise load_error(source.path, "token_embd.weight", f"{found} rows, one per token", n)
+            tokenizer = Tokenizer.from_file(source.path)
+        if tokenizer.vocab_size != n:
+            expected = f"{tokenizer.vocab_size} rows, one per token"
+            raise load_error(source.path, "token_embd.weight", expected, n)
         return tokenizer
 
     @property

@@ -73,12 +73,6 @@ class Vocabulary:
                 types[token] = UNKNOWN if token == self.unk_id else CONTROL
         return dataclasses.replace(self, types=bytes(types), stop_ids=frozenset(stops))
 
-    def padded(self: V, n: int) -> V:
-        """The same with unused pieces up to n: a checkpoint may have more embeddings than tokens."""
-        more = n - len(self.pieces)
-        pieces = self.pieces + [f"[PAD{len(self.pieces) + i}]" for i in range(more)]
-        return dataclasses.replace(self, pieces=pieces, types=self.types + bytes([UNUSED]) * more)
-
     def _spelled_ends(self) -> set[int]:
         found: dict[str, int] = {}
         for i, piece in enumerate(self.pieces):

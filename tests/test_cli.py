@@ -237,7 +237,6 @@ def test_a_bar_shows_long_loading(tiny: Path) -> None:
         (["run", "-m", "MODEL", "-p", "", "--frobnicate"], 2, "--frobnicate"),
         (["run", "-m", "MODEL", "-p", "", "-f", "-"], 2, "expected one of -p and -f"),
         (["run", "-m", "MODEL"], 2, "expected one of -p and -f"),
-        (["run", "-p", ""], 2, "--model"),
         (["frobnicate"], 2, "frobnicate"),
         (["bench", "-m", "nope.gguf", "-o", "json"], 1, "nope.gguf: No such file or directory"),
         (["bench", "-m", "MODEL", "-p", "1000"], 2, "n_ctx: expected 1 to 256"),
