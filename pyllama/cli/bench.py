@@ -129,9 +129,9 @@ def batch_rows(setup: Setup, tests: Sequence[BatchTest], plan: Plan) -> Iterator
             yield fields | batch_fields(test, times)
 
 
-def make_setups(options: dict[str, Any]) -> list[Setup]:
+def make_setups(options: dict[str, Any], quiet: bool) -> list[Setup]:
     """One per model, chunk, cache type and number of threads."""
-    models = [located(model, options["quiet"]) for model in options["model"] or [None]]
+    models = [located(model, quiet) for model in options["model"] or [None]]
     return [
         Setup(
             model,
@@ -240,7 +240,7 @@ def command(output: str, repetitions: int | None, no_warmup: bool, quiet: bool, 
         raise click.UsageError(
             f"expected {single[0]} or {batched[0]}, found both", click.get_current_context()
         )
-    setups, plan = make_setups(options), Plan(repetitions, not no_warmup, quiet)
+    setups, plan = make_setups(options, quiet), Plan(repetitions, not no_warmup, quiet)
     if batched:
         batches = make_batch_tests(options)
         with writing(output, BATCH_COLUMNS) as writer:

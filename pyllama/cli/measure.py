@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyllama.request import Request
+from pyllama.sampler import Sampler
 from pyllama.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class BatchTest:
         return self.pp + self.tg + -(-self.pl * self.pp // prefill_chunk)
 
 
+def greedy(prompt: list[int]) -> Sampler:
+    """Draws the most probable token of any vocabulary."""
+    return Sampler(GREEDY, prompt, index=0, n_max=len(prompt), stop_ids=frozenset(), vocab_size=1)
+
+
 class Probe(Request):
     """Reads prompts one after the other, then draws `n_gen` tokens.
 
@@ -69,7 +75,7 @@ class Probe(Request):
     """
 
     def __init__(self, prompts: Sequence[list[int]], n_gen: int) -> None:
-        super().__init__(prompts[0], GREEDY)
+        super().__init__(prompts[0], GREEDY, sampler=greedy(prompts[0]))
         self.unread = list(prompts[1:])
         self.n_gen = n_gen
         self.marks: list[float] = []
@@ -95,7 +101,7 @@ class BatchProbe(Request):
     """
 
     def __init__(self, prompt: list[int], n_gen: int, batch: list[BatchProbe]) -> None:
-        super().__init__(prompt, GREEDY)
+        super().__init__(prompt, GREEDY, sampler=greedy(prompt))
         self.n_gen = n_gen
         self.batch = batch
         self.left = -1  # tokens still to draw, unknown until all have read
