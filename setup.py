@@ -11,7 +11,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Bits are promised, so the compiler may not contract or reorder what the source says.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"]
+# -g, which Python may have been built with, doubles the time and the size.
+FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"]
 if os.environ.get("PYLLAMA_SANITIZE"):
     FLAGS += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={os.environ['PYLLAMA_SANITIZE']}"]
 
