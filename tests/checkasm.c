@@ -1,5 +1,6 @@
 /* checkasm [--isa NAME] [--op TEXT] [--seed N] [--bench]: runs the checks, or times the kernels.
- * One line per level and op; exit status 1 if anything failed. */
+ * One line per level and op; exit status 1 if anything failed.
+ * checkasm --isa NAME --dequantize FORMAT: blocks of a file on stdin become floats on stdout. */
 #include "checkasm.h"
 
 #include <math.h>
@@ -95,7 +96,7 @@ static uint64_t seed_of(const char *op, unsigned long long seed)
 }
 
 struct options {
-    const char *isa, *op;
+    const char *isa, *op, *dequantize;
     unsigned long long seed;
     int bench;
 };
@@ -161,6 +162,26 @@ static void run_level(const struct pl_kernels *kn, const struct options *opt)
             run_op(kn, op, *f, opt);
 }
 
+/* for another decoder of the same bytes to compare with; an exit status */
+static int dequantize(const struct options *opt)
+{
+    const struct pl_kernels *const kn = pl_kernels_find(opt->isa);
+    const struct pl_format *const *f = kn ? kn->formats : (const struct pl_format *const[]){NULL};
+    while (*f && strcmp((*f)->name, opt->dequantize) != 0)
+        f++;
+    if (!*f) {
+        fprintf(stderr, "checkasm: no %s on a level that runs here\n", opt->dequantize);
+        return 2;
+    }
+    uint8_t block[BLOCK_MAX];
+    float y[BLOCK_MAX];
+    while (fread(block, (size_t)(*f)->block_bytes, 1, stdin) == 1) {
+        (*f)->dequantize(y, block, (*f)->block);
+        fwrite(y, sizeof *y, (size_t)(*f)->block, stdout);
+    }
+    return 0;
+}
+
 static int parse(struct options *opt, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -171,6 +192,8 @@ static int parse(struct options *opt, int argc, char **argv)
             opt->isa = argv[++i];
         else if (strcmp(argv[i], "--op") == 0 && value)
             opt->op = argv[++i];
+        else if (strcmp(argv[i], "--dequantize") == 0 && value)
+            opt->dequantize = argv[++i];
         else if (strcmp(argv[i], "--seed") == 0 && value)
             opt->seed = strtoull(argv[++i], NULL, 0);
         else
@@ -181,14 +204,16 @@ static int parse(struct options *opt, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct options opt = {NULL, NULL, (unsigned long long)time(NULL), 0};
+    struct options opt = {NULL, NULL, NULL, (unsigned long long)time(NULL), 0};
     if (!parse(&opt, argc, argv)) {
-        fprintf(stderr, "usage: checkasm [--isa NAME] [--op TEXT] [--seed N] [--bench]\n");
+        fprintf(stderr, "usage: checkasm [--isa NAME] [--op TEXT] [--seed N] [--bench | --dequantize FORMAT]\n");
         return 2;
     }
     const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     for (int i = 0; i < COUNT(signals); i++)
         signal(signals[i], crashed);
+    if (opt.dequantize)
+        return dequantize(&opt);
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!opt.bench)
         printf("seed %llu\n", opt.seed);

@@ -7,21 +7,21 @@
 
 enum { K_MAX = 8192 };
 
-/* k of formats without blocks; else k in blocks */
+/* k of formats without blocks; else k in blocks, and of small ones K_MAX too */
 static const int short_rows[] = {1,  2,  3,  4,  5,  7,   8,   9,    15,
                                  16, 17, 31, 32, 33, 127, 576, 2048, 8192};
 static const int block_rows[] = {1, 2, 3, 4, 5, 7, 8, 18};
 
 static int n_lengths(const struct pl_format *f)
 {
-    return f->block == 1 ? COUNT(short_rows) : COUNT(block_rows) + 1;
+    return f->block == 1 ? COUNT(short_rows) : COUNT(block_rows) + (f->block < BLOCK_MAX);
 }
 
 static int length(const struct pl_format *f, int i)
 {
     if (f->block == 1)
         return short_rows[i];
-    return i < COUNT(block_rows) ? f->block * block_rows[i] : K_MAX / f->block * f->block;
+    return i < COUNT(block_rows) ? f->block * block_rows[i] : K_MAX;
 }
 
 /* ---- rows of a file */

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import gguf
 import numpy as np
-from ggufwriter import write_gguf
+from ggufwriter import F32_ID, write_gguf
 
 import pyllama.model
 from pyllama import _core
@@ -23,7 +23,23 @@ from pyllama.weights.source import ModelSource
 
 T = TypeVar("T")
 NORMAL, UNKNOWN, CONTROL, _, UNUSED, BYTE = range(1, 7)
-TYPES = {"F32": 0, "Q8_0": 8, "Q4_K": 12, "BF16": 30}
+# Where the blocks of a format have f16 scales, and what each is times, for random bytes elsewhere to
+# become weights of mean about 0 and standard deviation about 1.
+SCALES = {
+    "Q4_0": {0: 1 / 4.6},
+    "Q4_1": {0: 1 / 4.6, 2: -7.5 / 4.6},
+    "Q5_0": {0: 1 / 9.2},
+    "Q5_1": {0: 1 / 9.2, 2: -15.5 / 9.2},
+    "Q8_0": {0: 1 / 74},
+    "Q2_K": {80: 1 / 13.9, 82: 1.5 / 13.9},
+    "Q3_K": {108: 1 / 43.4},
+    "Q4_K": {0: 1 / 258, 2: 7.5 / 258},
+    "Q5_K": {0: 1 / 527, 2: 15.5 / 527},
+    "Q6_K": {208: 1 / 1367},
+    "IQ4_NL": {0: 1 / 69},
+    "IQ4_XS": {0: 1 / 1280},
+}
+FORMATS = ["F32", "BF16", "F16", *SCALES]
 MERGES = ["\u2581", *"abcdefgh", "ab", "abc", "\u2581a", "\u2581ab", "de", "fgh"]
 FIRST_MERGE = 3 + 256
 EVERY_MEMBER = 1 << 50  # so many bytes of weights that no team is too large for them
@@ -60,17 +76,17 @@ def _f16(rng: np.random.Generator, n: int, value: float) -> np.ndarray:
 
 def random_matrix(rng: np.random.Generator, format: str, rows: int, cols: int, std: float) -> bytes:
     """Rows of a matrix as a file holds them: mean about 0, standard deviation about `std`."""
-    if format in ("F32", "BF16"):
+    if format not in SCALES:
         w = (std * rng.standard_normal((rows, cols))).astype("<f4")
-        return w.tobytes() if format == "F32" else (w.view("<u4") >> 16).astype("<u2").tobytes()
-    block, n_bytes = {"Q8_0": (32, 34), "Q4_K": (256, 144)}[format]
+        if format == "BF16":
+            return (w.view("<u4") >> 16).astype("<u2").tobytes()
+        return w.astype({"F32": "<f4", "F16": "<f2"}[format]).tobytes()
+    block, n_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[format]]
     assert cols % block == 0, f"{format} needs a multiple of {block} columns, not {cols}"
     n = rows * cols // block
     raw = rng.integers(0, 256, (n, n_bytes), np.uint8)
-    if format == "Q8_0":  # the deviation of a random int8 is 74
-        raw[:, :2] = _f16(rng, n, std / 74)
-    else:  # d sc q - dmin mn has mean 0 for dmin = 7.5 d, and the deviation 258 d
-        raw[:, :2], raw[:, 2:4] = _f16(rng, n, std / 258), _f16(rng, n, 7.5 * std / 258)
+    for offset, factor in SCALES[format].items():
+        raw[:, offset : offset + 2] = _f16(rng, n, std * factor)
     return raw.tobytes()
 
 
@@ -121,11 +137,12 @@ def write_model(path: str | os.PathLike[str], s: Shape) -> str:
     tensors: list[tuple[str, list[int], int, bytes]] = []
 
     def matrix(name: str, rows: int, cols: int, std: float) -> None:
-        tensors.append((name, [cols, rows], TYPES[s.format], random_matrix(rng, s.format, rows, cols, std)))
+        kind = gguf.GGMLQuantizationType[s.format].value
+        tensors.append((name, [cols, rows], kind, random_matrix(rng, s.format, rows, cols, std)))
 
     def norm(name: str) -> None:
         w = 1 + 0.1 * rng.standard_normal(s.dim)
-        tensors.append((name, [s.dim], TYPES["F32"], w.astype("<f4").tobytes()))
+        tensors.append((name, [s.dim], F32_ID, w.astype("<f4").tobytes()))
 
     matrix("token_embd.weight", s.vocab_size, s.dim, s.dim**-0.5 if s.tied else 1.0)
     for i in range(s.n_layers):
@@ -155,7 +172,6 @@ def dequantize(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         for name, info in file.tensors.items():
             kind = gguf.GGMLQuantizationType[info.type]
             raw = np.frombuffer(file.read(name), np.uint8).reshape(*info.shape[:-1], -1)
-            raw = raw.view("<f4") if info.type == "F32" else raw
             weights[name] = gguf.quants.dequantize(raw, kind).reshape(info.shape).astype(np.float64)
     return weights
 

@@ -10,9 +10,13 @@ import re
 import shlex
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
+from ggufmodel import FORMATS, random_matrix
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-Icsrc"]
@@ -35,10 +39,16 @@ def build(compiler: str, folder: Path) -> Path:
     if shutil.which(command[0]) is None:
         pytest.skip(f"no {command[0]}")
     output = folder / "checkasm"
-    flags = [*command[1:], *FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
-    line = [command[0], *flags, *sources(), "-lm", "-o", str(output)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command += [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+
+    def call(*arguments: str) -> None:
+        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    objects = [str(folder / f"{Path(source).stem}.o") for source in sources()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda source, to: call("-c", source, "-o", to), sources(), objects))
+    call(*objects, "-lm", "-o", str(output))
     return output
 
 
@@ -60,6 +70,29 @@ def test_level(checkasm: Path, level: str) -> None:
         pytest.skip(f"no {level} on this CPU")
     passed, failed = re.findall(r"^(\d+) passed, (\d+) failed$", out, re.MULTILINE)[0]
     assert int(passed) > 1000 and int(failed) == 0
+
+
+def random_blocks(format: str) -> np.ndarray:
+    """Sane rows and rows of any bits whatever, as bytes [n, row]."""
+    rng = np.random.default_rng(1)
+    sane = np.frombuffer(random_matrix(rng, format, 8, 512, 1.0), np.uint8).reshape(8, -1)
+    return np.concatenate([sane, rng.integers(0, 256, sane.shape, np.uint8)])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of infinities and NaN
+@pytest.mark.parametrize("level", LEVELS)
+def test_formats_mean_what_gguf_says(checkasm: Path, level: str) -> None:
+    """`dequantize` has the very bits of the gguf package's."""
+    if "skipped" in run(checkasm, "--isa", level, "--op", "table"):
+        pytest.skip(f"no {level} on this CPU")
+    for format in FORMATS:
+        blocks = random_blocks(format)
+        command = [checkasm, "--isa", level, "--dequantize", format]
+        done = subprocess.run(command, input=blocks.tobytes(), capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        expected = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[format])
+        found = np.frombuffer(done.stdout, "<f4").reshape(expected.shape)
+        assert np.array_equal(found, expected, equal_nan=True), format
 
 
 def test_bench_prints_a_table(checkasm: Path) -> None:

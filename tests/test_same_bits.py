@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ggufmodel
 import numpy as np
 import pytest
 from ggufmodel import EVERY_MEMBER, ModelFiles, Step, bits, forward, make_model, random_ids
@@ -23,6 +24,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "Q8_0": {"format": "Q8_0", "dim": 96, "n_heads": 6, "hidden_dim": 160},
     "Q4_K": {"format": "Q4_K", "dim": 256, "hidden_dim": 256},
 }
+REST = [format for format in ggufmodel.FORMATS if format not in FORMATS]
 LONG = {"n_ctx": 2048, "n_heads": 6, "dim": 48, "hidden_dim": 64}  # four key chunks
 PROMPT = random_ids(300)
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
@@ -105,6 +107,16 @@ def test_chunks(files: ModelFiles, format: str) -> None:
     whole = logits(path, prefill_chunk=512)
     for chunk in (1, 7, 64):
         assert np.array_equal(logits(path, prefill_chunk=chunk), whole), chunk
+
+
+@pytest.mark.parametrize("format", REST)
+@pytest.mark.usefixtures("every_member")
+def test_threads_and_chunks(files: ModelFiles, format: str) -> None:
+    path = files(format=format, dim=256, hidden_dim=256, n_layers=1)
+    one = logits(path, PROMPT[:60], n_threads=1, prefill_chunk=64)
+    assert np.isfinite(one.view(np.float32)).all()
+    for n_threads, chunk in ((2, 1), (3, 13)):
+        assert np.array_equal(logits(path, PROMPT[:60], n_threads=n_threads, prefill_chunk=chunk), one)
 
 
 @each_format
