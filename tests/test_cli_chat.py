@@ -348,7 +348,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["-m", "MODEL", "--chat-template", "nope"], "a", 1, "nope: No such file or directory"),
         (["-m", "MODEL", "--chat-template", "BROKEN"], "a", 1, "broken.jinja: line 2: Unexpected end"),
         (["-m", "MODEL", "--chat-template", "MODEL"], "a", 1, "tiny.gguf: expected UTF-8"),
-        ([], "a", 2, "--model"),
         (["-m", "MODEL", "--temp", "-1"], "a", 2, "temperature: expected"),
         (["-m", "MODEL", "-c", "100000"], "a", 2, "n_ctx: expected 1 to 256"),
         (["-m", "MODEL", "-p", "a"], "a", 2, "-p"),
