@@ -20,7 +20,7 @@ from .locate import locate
 from .model import Model
 from .request import Request, RequestOutput, result
 from .sampler import Sampler
-from .sampling import SamplingParams, params_from
+from .sampling import SamplingParams, params_from, read_defaults
 from .stream import Stream
 from .tokenizer import Tokenizer
 from .weights import open_model
@@ -40,6 +40,8 @@ class LLM:
     kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
     max_batch: sequences per forward. prefix_cache: keep KV that is no longer in use, as long as there
     is room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
+
+    `default_params`: what is sampled by where a call says nothing, from generation_config.json.
 
     Raises FileNotFoundError, ModelLoadError (with UnsupportedModelError) naming file and field,
     InsufficientMemoryError before anything is taken when it cannot fit, ValueError for an argument.
@@ -75,6 +77,7 @@ class LLM:
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
         _int("max_batch", max_batch, 1, 1 << 12)
         located = locate(model)
+        folder = os.path.isdir(located.path)
         with open_model(located.path) as source:
             self._model = Model(
                 source,
@@ -89,6 +92,7 @@ class LLM:
                 use_hugepages=use_hugepages,
             )
             self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
+            self.default_params = read_defaults(located.path) if folder else SamplingParams()
             source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
             self._engine = Engine(self._model, source, progress, prefix_cache)
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -113,16 +117,16 @@ class LLM:
         if isinstance(params, Sequence):
             if len(params) != len(many):
                 raise ValueError(f"params: expected {len(many)}, one per prompt, found {len(params)}")
-            each = [params_from(p, options) for p in params]
+            each = [params_from(p, options, self.default_params) for p in params]
         else:
-            each = [params_from(params, options)] * len(many)
+            each = [params_from(params, options, self.default_params)] * len(many)
         groups = [self._requests(p, s, stream=False) for p, s in zip(many, each, strict=True)]
         self._run([request for group in groups for request in group])
         return [result(group) for group in groups]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None, **options: Any) -> Stream:
         """Like generate for one prompt, but text piece by piece, as it comes."""
-        params = params_from(params, options)
+        params = params_from(params, options, self.default_params)
         if params.n != 1:
             raise ValueError(f"n: expected 1 for a stream, found {params.n}")
         (request,) = self._requests(prompt, params, stream=True)

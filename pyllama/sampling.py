@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+
+from .errors import ModelLoadError
+from .weights.json_file import read_json
 
 # Other engines' names for the same parameters; the names themselves are vLLM's.
 ALIASES = {
@@ -24,6 +28,10 @@ ALIASES = {
     "stop_strings": "stop",
 }
 MAX_IDS = 1 << 31  # token ids are int32
+
+
+# What a generation_config.json may recommend.
+RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +191,10 @@ def _biases(value: object) -> dict[int, float] | None:
     return {int(token): float(bias) for token, bias in value.items()}
 
 
-def params_from(params: SamplingParams | None, options: dict[str, object]) -> SamplingParams:
-    """`params`, or what the keyword options say, under their own names or other engines'.
+def params_from(
+    params: SamplingParams | None, options: dict[str, object], defaults: SamplingParams | None = None
+) -> SamplingParams:
+    """`params`, or `defaults` with what the keyword options say, under their own names or other engines'.
 
     Raises TypeError for an unknown name, for two spellings of one, or for both forms at once."""
     if params is not None:
@@ -202,4 +212,21 @@ def params_from(params: SamplingParams | None, options: dict[str, object]) -> Sa
         if real in named:
             raise TypeError(f"{real} was given twice, once as {name}")
         named[real] = value
-    return SamplingParams(**named)  # type: ignore[arg-type]
+    return replace(defaults or SamplingParams(), **named)  # type: ignore[arg-type]
+
+
+def read_defaults(folder: str) -> SamplingParams:
+    """What generation_config.json of a Hugging Face folder recommends; without one, plain sampling.
+
+    `do_sample` is not read, as in vLLM: it says what transformers does, not what suits the model.
+    Raises ModelLoadError naming file and field.
+    """
+    path = os.path.join(folder, "generation_config.json")
+    if not os.path.exists(path):
+        return SamplingParams()
+    found = read_json(path).values
+    given = {name: found[name] for name in RECOMMENDED if found.get(name) is not None}
+    try:
+        return SamplingParams(**given)
+    except (TypeError, ValueError) as error:
+        raise ModelLoadError(f"{path}: {error}") from None

@@ -16,6 +16,7 @@ from ggufmodel import bits, forward
 from hfmodel import CONFIGS, IDS, model, weights, write_folder
 from safetensors.numpy import save_file
 
+from pyllama import LLM, SamplingParams
 from pyllama.errors import ModelLoadError, UnsupportedModelError
 from pyllama.weights import open_model
 
@@ -152,3 +153,40 @@ def test_missing_files(tmp_path: Path) -> None:
 def test_nothing_but_loads_and_errors() -> None:
     counts = fuzz_folders.run(300, seed=1)
     assert counts["refused"] > 100 and counts["loaded"] > 40
+
+
+# ---- generation_config.json
+
+
+def trained_folder(tmp_path: Path, generation: Any) -> str:
+    """The trained folder with another generation_config.json."""
+    for name in ("config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json"):
+        (tmp_path / name).symlink_to(STORIES / name)
+    (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    return str(tmp_path)
+
+
+@pytest.mark.skipif(not STORIES.exists(), reason="needs ../shared/data")
+def test_the_model_recommends_how_to_sample(tmp_path: Path) -> None:
+    with LLM(
+        trained_folder(tmp_path, {"temperature": 0.6, "top_k": 1, "top_p": None, "eos_token_id": 2})
+    ) as llm:
+        assert llm.default_params == SamplingParams(temperature=0.6, top_k=1)
+        greedy = llm.generate("Once", max_tokens=20, temperature=0)[0].text
+        assert llm.generate("Once", max_tokens=20, seed=1)[0].text == greedy  # of the best one
+        assert llm.generate("Once", max_tokens=20, seed=1, top_k=0, temperature=3)[0].text != greedy
+        assert llm.generate("Once", SamplingParams(max_tokens=20, seed=1, temperature=3))[0].text != greedy
+
+
+@pytest.mark.skipif(not STORIES.exists(), reason="needs ../shared/data")
+@pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        ({"temperature": -1}, "temperature: expected a number from 0"),
+        ({"top_k": "40"}, "top_k: expected an int, found '40'"),
+        ([], "expected a JSON object"),
+    ],
+)
+def test_bad_recommendations(tmp_path: Path, generation: Any, message: str) -> None:
+    with pytest.raises(ModelLoadError, match=rf"generation_config\.json: .*{message}"):
+        LLM(trained_folder(tmp_path, generation))

@@ -287,10 +287,7 @@ def command(
     On a terminal, /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends. Otherwise each line
     of stdin is a message. stdout gets the answers and nothing else.
     """
-    drawn = sampling["seed"] == -1
-    params = sampling_params(sampling)
-    if drawn:  # for each answer, so that the same question may be answered otherwise
-        params = dataclasses.replace(params, seed=None)
+    sampling_params(sampling)  # what is wrong is said before a model is loaded
     text = None if template_file is None else utf8(template_file, Path(template_file).read_bytes())
     with open_llm(
         located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
@@ -307,6 +304,9 @@ def command(
             template = ChatTemplate(text, str(template_file))
         if system is not None:
             system = utf8("-sys", os.fsencode(system))
+        params = sampling_params(sampling, llm.default_params)
+        if sampling["seed"] == -1:  # drawn for each answer: the same question may be answered otherwise
+            params = dataclasses.replace(params, seed=None)
         dialog = Dialog(llm, template, params, system)
         if not sys.stdin.isatty():
             return answer_lines(dialog)

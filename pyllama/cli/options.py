@@ -25,13 +25,13 @@ def with_options(options: Sequence[Option]) -> Callable[[Command], Command]:
     return add
 
 
-def number(*names: str, default: int, text: str, least: int | None = None) -> Option:
+def number(*names: str, default: int | None, text: str, least: int | None = None) -> Option:
     """An integer >= `least`, or >= the default."""
     kind = click.IntRange(min=default if least is None else least)
     return click.option(*names, type=kind, default=default, show_default=True, metavar="N", help=text)
 
 
-def real(*names: str, default: float, text: str) -> Option:
+def real(*names: str, default: float | None, text: str) -> Option:
     """A number; its range is checked by the library."""
     return click.option(*names, type=float, default=default, show_default=True, metavar="X", help=text)
 

@@ -170,7 +170,8 @@ def command(
     """
     if sampling["logprobs"] is not None and output != "json":
         raise click.UsageError("--logprobs: expected -o json, which shows them", click.get_current_context())
-    text, params = read_prompt(prompt, file), sampling_params(sampling)
+    text = read_prompt(prompt, file)
+    sampling_params(sampling)  # what is wrong is said before a model is loaded
     begin = time.perf_counter()
     with open_llm(
         located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
@@ -178,6 +179,7 @@ def command(
         use_hugepages=not no_hugepages,
     ) as llm:  # fmt: skip
         load_s = time.perf_counter() - begin
+        params = sampling_params(sampling, llm.default_params)
         with usage_errors():
             stream = llm.stream(text, params)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -37,19 +38,21 @@ class Bias(click.ParamType):  # type: ignore[type-arg]
         self.fail(f"expected a token id and a number such as 29905+1.5, found {value!r}", param, ctx)
 
 
-def sampling_params(options: dict[str, Any]) -> SamplingParams:
-    """SamplingParams of the options. The seed is drawn here, to be told."""
+def sampling_params(options: dict[str, Any], defaults: SamplingParams | None = None) -> SamplingParams:
+    """The options over the model's defaults; the seed is drawn here, to be told."""
     from pyllama.sampling import SamplingParams
 
-    seed, n = options.pop("seed"), options.pop("max_tokens")
+    given = {name: value for name, value in options.items() if value is not None}
+    seed, n = given.pop("seed"), given.pop("max_tokens")
     for name in TOKEN_LISTS:
-        options[name] = flatten(options[name], ()) or None
+        given[name] = flatten(given[name], ()) or None
     with usage_errors():
-        return SamplingParams(
+        given["logit_bias"] = _biases(given["logit_bias"])
+        return dataclasses.replace(
+            defaults or SamplingParams(),
             seed=secrets.randbits(32) if seed == -1 else seed,
             max_tokens=None if n == -1 else n,
-            logit_bias=_biases(options.pop("logit_bias")),
-            **options,
+            **given,
         )
 
 
@@ -64,19 +67,24 @@ def _biases(pairs: tuple[tuple[int, float], ...]) -> dict[int, float] | None:
     return biases or None
 
 
+OWN = " By default the model's own choice, or none."
 SAMPLING = (
-    real("--temp", "temperature", default=1.0, text="Temperature; 0 takes the most probable token."),
-    number("--top-k", default=0, text="Keep the k most probable; 0: all."),
+    real("--temp", "temperature", default=None, text="Temperature; 0 takes the most probable token." + OWN),
+    number("--top-k", default=None, least=0, text="Keep the k most probable; 0: all." + OWN),
     real(
-        "--typical", "--typical-p", "typical_p", default=1.0, text="Keep the most typical that add up to p."
+        "--typical",
+        "--typical-p",
+        "typical_p",
+        default=None,
+        text="Keep the most typical that add up to p." + OWN,
     ),
-    real("--top-p", default=1.0, text="Keep the most probable that add up to p."),
-    real("--min-p", default=0.0, text="Drop what is less probable than p times the best."),
+    real("--top-p", default=None, text="Keep the most probable that add up to p." + OWN),
+    real("--min-p", default=None, text="Drop what is less probable than p times the best." + OWN),
     real(
         "--repeat-penalty",
         "repetition_penalty",
-        default=1.0,
-        text="Logits of tokens seen are divided by this.",
+        default=None,
+        text="Logits of tokens seen are divided by this." + OWN,
     ),
     real("--frequency-penalty", default=0.0, text="Taken off a logit as often as the text has the token."),
     real("--presence-penalty", default=0.0, text="Taken off a logit if the text has the token."),
