@@ -4,8 +4,9 @@
 /* each half of a block has 32 bytes, its weights 32 j + i in bits 2 j of qs[i] */
 static void read_k_pairs(uint8_t *q, const uint8_t *qs)
 {
-    for (int i = 0; i < 256; i++)
-        q[i] = qs[i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3;
+    for (int j = 0; j < 8; j++, q += 32)
+        for (int i = 0; i < 32; i++)
+            q[i] = qs[j / 4 * 32 + i] >> j % 4 * 2 & 3;
 }
 
 static void q2_k_read(uint8_t *q, const uint8_t *block) { read_k_pairs(q, block + 16); }

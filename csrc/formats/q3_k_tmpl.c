@@ -5,8 +5,9 @@
 static void q3_k_read(uint8_t *q, const uint8_t *block)
 {
     read_k_pairs(q, block + 32);
-    for (int i = 0; i < 256; i++)
-        q[i] = (uint8_t)(q[i] | (block[i % 32] >> i / 32 & 1) << 2);
+    for (int j = 0; j < 8; j++, q += 32)
+        for (int i = 0; i < 32; i++)
+            q[i] = (uint8_t)(q[i] | (block[i] >> j & 1) << 2);
 }
 
 static void q3_k_values(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride)

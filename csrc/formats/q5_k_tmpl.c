@@ -4,8 +4,9 @@
 static void q5_k_read(uint8_t *q, const uint8_t *block)
 {
     read_k_nibbles(q, block + 48);
-    for (int i = 0; i < 256; i++)
-        q[i] = (uint8_t)(q[i] | (block[16 + i % 32] >> i / 32 & 1) << 4);
+    for (int j = 0; j < 8; j++, q += 32)
+        for (int i = 0; i < 32; i++)
+            q[i] = (uint8_t)(q[i] | (block[16 + i] >> j & 1) << 4);
 }
 
 #define q5_k_values q4_k_values

@@ -5,12 +5,10 @@
 
 static void q6_k_read(uint8_t *q, const uint8_t *block)
 {
-    for (int half = 0; half < 2; half++, q += 128) {
-        const uint8_t *const ql = block + 64 * half, *const qh = block + 128 + 32 * half;
-        for (int i = 0; i < 64; i++) {
-            q[i] = (uint8_t)((ql[i] & 15) | (qh[i % 32] >> (i / 32 * 2) & 3) << 4);
-            q[i + 64] = (uint8_t)(ql[i] >> 4 | (qh[i % 32] >> (i / 32 * 2 + 4) & 3) << 4);
-        }
+    for (int j = 0; j < 8; j++, q += 32) {
+        const uint8_t *const ql = block + j / 4 * 64 + j % 2 * 32, *const qh = block + 128 + j / 4 * 32;
+        for (int i = 0; i < 32; i++)
+            q[i] = (uint8_t)((ql[i] >> j / 2 % 2 * 4 & 15) | (qh[i] >> j % 4 * 2 & 3) << 4);
     }
 }
 
