@@ -1,6 +1,7 @@
 """pyllama: inference for Llama-family models on CPUs.
 
-    llm      LLM: generate, stream, logits            cli/     the command line
+    llm      LLM: generate, stream, chat, logits      cli/     the command line
+      chat     messages -> prompt; chat_template, template_sandbox, template_limits
       engine   the thread that owns everything: scheduler, requests (request.py)
         model    a file's weights and its Program     tokenizer  text <-> ids
           models/<arch>   the equations of an architecture

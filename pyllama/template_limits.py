@@ -189,6 +189,10 @@ def _parts(text: Any, sep: Any = None, *_: Any, **__: Any) -> int:
     return ELEMENT * (len(text) // 2 if sep is None else text.count(sep))
 
 
+def _joined(sep: Any, items: Any) -> int:
+    return len(sep) * len(items) + (len(items) if isinstance(items, str) else sum(map(len, items)))
+
+
 def _backwards(text: Any, sub: Any = None, *_: Any, **__: Any) -> int:
     """CPython may search backwards in the product of both lengths: at most 2**31 steps."""
     return max(_parts(text, sub), (len(text) * len(sub or "")) >> 6)
@@ -207,7 +211,7 @@ METHODS: dict[str, Guard] = {
     "expandtabs": lambda text, tabsize=8: len(text) * max(tabsize, 1),
     "format": _braces,
     "format_map": lambda text, named: _braces(text, named),
-    "join": lambda sep, items: sum(map(len, items)) + len(sep) * len(items),
+    "join": _joined,
     "replace": _replaced,
     "split": _parts,
     "splitlines": lambda text, *_, **__: _parts(text),

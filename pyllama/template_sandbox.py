@@ -102,11 +102,11 @@ def concat(pieces: Iterable[str]) -> str:
     """The pieces as one text, weighed while they come."""
     size, found = 0, []
     for piece in pieces:
+        tick()
         found.append(piece)
         size += len(piece)
         if size > MAX_VALUE:
             too_large()
-    tick()
     spend(size)
     return "".join(found)
 
@@ -229,8 +229,8 @@ class Environment(ImmutableSandboxedEnvironment):
         owner, guard = getattr(method, "__self__", None), None
         if isinstance(owner, (str, bytes, int)):
             guard = METHODS.get(method.__name__)
-            if method.__name__ == "join" and len(args) == 1:
-                args = ([*args[0]],)
+            if method.__name__ == "join" and args and isinstance(args[0], Iterator):
+                args = ([*args[0]], *args[1:])
         check(guard, owner, *args, **named)
         return made(super().call(context, obj, *args, **named))
 

@@ -20,8 +20,10 @@ import pytest
 from clirun import COMMAND, ENV, modules_after, run
 from ggufmodel import ModelFiles
 
-from pyllama import LLM
+from pyllama import LLM, ContextLengthError, SamplingParams
+from pyllama.chat import template_of
 from pyllama.cli.chat import PICTURES
+from pyllama.cli.dialog import Dialog
 from pyllama.cli.tinymodel import write_tiny_model
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
@@ -394,3 +396,31 @@ def start_with_stdin(*args: str | Path) -> subprocess.Popen[bytes]:
 
 def test_nothing_heavy_is_imported_early() -> None:
     assert {"rich", "pyllama._core", "jinja2", "readline"}.isdisjoint(modules_after("chat", "--help"))
+
+
+# ---- what fits, without a terminal
+
+
+def test_as_much_as_fits(endless: Path) -> None:
+    """The oldest turns go, no more than must; the conversation is as it was until an answer is kept."""
+    with LLM(endless, n_ctx=1024, n_threads=1) as llm:
+        params = SamplingParams(temperature=0, max_tokens=10)
+        template = template_of(llm.tokenizer, llm.model.path)
+        for system in (None, "be brief"):
+            dialog = Dialog(llm, template, params, system)
+            head = dialog.messages[:]
+            for i in range(200):
+                dialog.messages.append({"role": "user", "content": f"question {i}"})
+                dialog.messages.append({"role": "assistant", "content": "answer " * (i % 7)})
+            before = dialog.messages[:]
+            turn = dialog.ask("the last")
+            asked = [*before, {"role": "user", "content": "the last"}]
+            assert turn.dropped % 2 == 0 and turn.messages == head + asked[len(head) + turn.dropped :]
+            assert len(turn.stream.output.prompt_token_ids) + 10 <= 1024
+            one_more = head + asked[len(head) + turn.dropped - 2 :]
+            assert len(dialog._ids(one_more)) + 10 > 1024
+            assert dialog.messages == before
+            list(turn.stream)
+            assert dialog.keep(turn) and len(dialog.messages) == len(turn.messages) + 1
+            with pytest.raises(ContextLengthError, match="the message does not fit"):
+                dialog.ask("word " * 500)

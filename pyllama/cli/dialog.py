@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 from pathlib import Path
@@ -65,14 +66,7 @@ class Dialog:
         The oldest turns are left out as long as there is too little room. Raises ContextLengthError
         if the message alone is too long, ChatTemplateError, ValueError for a text that is none.
         """
-        messages = [*self.messages, {"role": "user", "content": text}]
-        room = min(self.params.max_tokens or ANSWER_ROOM, ANSWER_ROOM, self.n_ctx // 4)
-        while True:
-            ids = self._ids(messages)
-            fewer = _without_oldest(messages)
-            if len(ids) + room <= self.n_ctx or fewer is None:
-                break
-            messages = fewer
+        messages, ids = self._fitting([*self.messages, {"role": "user", "content": text}])
         left = self.n_ctx - len(ids)
         if left < 1:
             raise ContextLengthError(
@@ -88,6 +82,23 @@ class Dialog:
         if answer:
             self.messages = [*turn.messages, {"role": "assistant", "content": answer}]
         return bool(answer)
+
+    def _fitting(self, messages: list[Message]) -> tuple[list[Message], list[int]]:
+        """As many of the last turns as leave room for an answer, one at least; and their token ids."""
+        room = min(self.params.max_tokens or ANSWER_ROOM, ANSWER_ROOM, self.n_ctx // 4)
+        head = int(messages[0]["role"] == "system")
+        starts = [i for i, m in enumerate(messages) if i == head or (i > head and m["role"] == "user")]
+        ids: dict[int, list[int]] = {}
+
+        def fits(start: int) -> bool:
+            ids[start] = self._ids(messages[:head] + messages[start:])
+            return len(ids[start]) + room <= self.n_ctx
+
+        start, last = head, len(starts) - 1
+        if not fits(head) and last > 0:
+            start = starts[bisect.bisect_left(starts, True, 1, last, key=fits)]
+            fits(start)  # or not: it is as short as can be
+        return messages[:head] + messages[start:], ids[start]
 
     def _ids(self, messages: list[Message]) -> list[int]:
         ((_, ids),) = render_chat(self.llm.tokenizer, self.template, messages, add_generation_prompt=True)
@@ -121,12 +132,3 @@ def read_messages(file: Path) -> list[Message]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from None
     return [dict(message) for message in messages]
-
-
-def _without_oldest(messages: list[Message]) -> list[Message] | None:
-    """The messages without the first turn; None if only the last one is left."""
-    first = int(messages[0]["role"] == "system")
-    for i in range(first + 1, len(messages)):
-        if messages[i]["role"] == "user":
-            return messages[:first] + messages[i:]
-    return None
