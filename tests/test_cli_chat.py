@@ -28,7 +28,7 @@ from pyllama.cli.tinymodel import write_tiny_model
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 STATS = (
-    r"\[prompt (\d+) tokens?, (\d+) cached, [\d.]+ t/s \| answer (\d+) tokens?(, [\d.]+ t/s)? "
+    r"\[prompt (\d+), (\d+) cached, [\d.]+ t/s \| answer (\d+)(, [\d.]+ t/s)? "
     r"\| context (\d+) of (\d+)(.*)\]"
 )
 CTRL_C, CTRL_D, UP, TAB = "\x03", "\x04", "\x1b[A", "\t"

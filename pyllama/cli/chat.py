@@ -231,10 +231,8 @@ class Console:
 def stats(result: RequestOutput, n_ctx: int, stopped: bool) -> str:
     """The speed of an answer as one line."""
     t, n, made = result.timings, len(result.prompt_token_ids), len(result.outputs[0].token_ids)
-    parts = [f"prompt {_count(n, 'token')}, {result.cached_tokens} cached, {t.prefill_tps:.1f} t/s"]
-    parts.append(
-        f"answer {_count(made, 'token')}" + (f", {t.decode_tps:.1f} t/s" if t.decode_tps > 0 else "")
-    )
+    parts = [f"prompt {n}, {result.cached_tokens} cached, {t.prefill_tps:.1f} t/s"]
+    parts.append(f"answer {made}" + (f", {t.decode_tps:.1f} t/s" if t.decode_tps > 0 else ""))
     parts.append(f"context {n + made} of {n_ctx}")
     if stopped:
         parts.append("stopped")
