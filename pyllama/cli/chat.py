@@ -67,9 +67,10 @@ def show(turn: Turn) -> bool:
     """The answer to stdout; True if Ctrl-C ended it. A note if the conversation was cut for it."""
     if turn.dropped:
         note(f"the context is full: the oldest {_count(turn.dropped, 'message')} left out")
-    stopped = copy(turn.stream, write=True, table=PICTURES if sys.stdout.isatty() else None)
-    click.echo()
-    return stopped
+    try:
+        return copy(turn.stream, write=True, table=PICTURES if sys.stdout.isatty() else None)
+    finally:
+        click.echo()
 
 
 # ---- a terminal
@@ -161,10 +162,6 @@ class Console:
                     return 0
                 except (PyllamaError, ValueError) as error:
                     complain(str(error))
-                except OSError as error:
-                    if isinstance(error, BrokenPipeError):
-                        raise
-                    complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
     def act(self, text: str) -> None:
         """A command, or a message; //x is the message /x."""
@@ -215,12 +212,14 @@ class Console:
 
     def save(self, path: str) -> None:
         """/save FILE: write the messages as JSON"""
-        self.dialog.save(_named(path, "/save"))
+        with _named(path, "/save"):
+            self.dialog.save(path)
         whisper(f"{path}: {_count(len(self.dialog.messages), 'message')} saved")
 
     def load(self, path: str) -> None:
         """/load FILE: go on with the messages of a file"""
-        self.dialog.load(_named(path, "/load"))
+        with _named(path, "/load"):
+            self.dialog.load(path)
         whisper(f"{path}: {_count(len(self.dialog.messages), 'message')} loaded")
 
     def exit(self, _: str) -> None:
@@ -245,10 +244,15 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def _named(path: str, command: str) -> str:
+@contextlib.contextmanager
+def _named(path: str, command: str) -> Iterator[None]:
+    """What goes wrong with the file of a command ends the command alone: a ValueError that names it."""
     if not path:
         raise ValueError(f"{command}: expected a file, found nothing")
-    return path
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
 
 
 OPTIONS = (
