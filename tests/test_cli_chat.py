@@ -207,7 +207,9 @@ def test_commands(terminal: Any, tiny: Path, tmp_path: Path) -> None:
         ("/save /nowhere/x", "/nowhere/x: No such file or directory"),
         ("/load /nowhere/x", "/nowhere/x: No such file or directory"),
         (f"/load {tiny}", "tiny.gguf: expected JSON, found"),
-        (f"/load {tmp_path}", "Is a directory"),
+        (f"/load {tmp_path}", "expected a regular file, found d"),
+        ("/load /dev/zero", "/dev/zero: expected a regular file, found c"),
+        ("/save /dev/full", "File exists, and is no conversation"),
     ):
         t.say(line, f"^pyllama: error: .*{re.escape(error)}")
     other.write_text('[{"role": "user", "content": 5}]')
@@ -349,7 +351,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["-m", "BARE"], "a", 1, "tokenizer.chat_template: expected a chat template, found none"),
         (["-m", "MODEL", "--chat-template", "nope"], "a", 1, "nope: No such file or directory"),
         (["-m", "MODEL", "--chat-template", "BROKEN"], "a", 1, "broken.jinja: line 2: Unexpected end"),
-        (["-m", "MODEL", "--chat-template", "MODEL"], "a", 1, "tiny.gguf: expected UTF-8"),
+        (["-m", "MODEL", "--chat-template", "MODEL"], "a", 1, "tiny.gguf: expected a template of at most"),
+        (["-m", "MODEL", "--chat-template", "BINARY"], "a", 1, "binary.jinja: expected UTF-8"),
+        (["-m", "MODEL", "--chat-template", "/dev/zero"], "a", 1, "zero: expected a template of at most"),
         (["-m", "MODEL", "--temp", "-1"], "a", 2, "temperature: expected"),
         (["-m", "MODEL", "-c", "100000"], "a", 2, "n_ctx: expected 1 to 256"),
         (["-m", "MODEL", "-p", "a"], "a", 2, "-p"),
@@ -359,7 +363,9 @@ def test_errors_are_one_line(
     tiny: Path, bare: str, tmp_path: Path, args: list[str], stdin: str, code: int, message: str
 ) -> None:
     (tmp_path / "broken.jinja").write_text("a\n{% if x %}")
-    names = {"MODEL": tiny, "BARE": bare, "BROKEN": tmp_path / "broken.jinja"}
+    (tmp_path / "binary.jinja").write_bytes(b"\xff")
+    names = {"MODEL": tiny, "BARE": bare}
+    names |= {name.upper(): tmp_path / f"{name}.jinja" for name in ("broken", "binary")}
     done = run("chat", *(names.get(a, a) for a in args), stdin=stdin, code=code)
     assert done.stderr.startswith("pyllama: error: ") and message in done.stderr.splitlines()[0]
     assert done.stdout == ""

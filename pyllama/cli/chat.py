@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyllama.chat_template import MAX_TEMPLATE, ChatTemplate
 from pyllama.errors import PyllamaError
 
 from .common import complain, fancy, located, note, open_llm, usage_errors
@@ -255,6 +256,15 @@ def _named(path: str, command: str) -> Iterator[None]:
         raise ValueError(f"{path}: {error.strerror or error}") from error
 
 
+def read_template(path: str) -> str:
+    """The text of --chat-template. No more is read than ChatTemplate takes."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_TEMPLATE + 1)
+    if len(data) > MAX_TEMPLATE:
+        raise click.ClickException(f"{path}: expected a template of at most {MAX_TEMPLATE} bytes, found more")
+    return utf8(path, data)
+
+
 OPTIONS = (
     model_option(),
     click.option("-sys", "--system", "--system-prompt", "system", metavar="TEXT", help="The system message."),
@@ -290,13 +300,12 @@ def command(
     of stdin is a message. stdout gets the answers and nothing else.
     """
     sampling_params(sampling)  # what is wrong is said before a model is loaded
-    text = None if template_file is None else utf8(template_file, Path(template_file).read_bytes())
+    text = None if template_file is None else read_template(template_file)
     with open_llm(
         located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
         quantize=quantize, kv_dtype=cache_type, max_batch=1, use_hugepages=not no_hugepages,
     ) as llm:  # fmt: skip
         from pyllama.chat import template_of
-        from pyllama.chat_template import ChatTemplate
 
         from .dialog import Dialog
 

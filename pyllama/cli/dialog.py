@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyllama.sampling import SamplingParams
 
 Message = dict[str, Any]
+MAX_FILE = 64 << 20  # bytes of a conversation
 ANSWER_ROOM = 256  # tokens that are kept free for an answer, or a quarter of the context if that is less
 
 
@@ -123,6 +125,11 @@ class Dialog:
 
 def read_messages(file: Path) -> list[Message]:
     """The messages in a JSON file. Raises OSError; ValueError naming what is wrong."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):  # a FIFO would wait, /dev/zero never end
+        raise ValueError(f"{file}: expected a regular file, found {stat.filemode(status.st_mode)}")
+    if status.st_size > MAX_FILE:
+        raise ValueError(f"{file}: expected at most {MAX_FILE} bytes, found {status.st_size}")
     try:
         messages = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
