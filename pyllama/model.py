@@ -173,7 +173,7 @@ class Model:
                 w.rope_dim,
             )
             if wrong:
-                raise ModelLoadError(f"{self.path}: {w.name}: {wrong}")
+                raise ModelLoadError(f"{tensor.path}: {w.name}: {wrong}")
             done += w.n_rows * row_bytes
             if progress:
                 progress(done, source.size)

@@ -22,6 +22,7 @@ from typing import Final, final
 from pyllama.errors import UnsupportedModelError
 
 from .gguf_header import MAX_KV, MIN_KV_BYTES, Header, read_metadata, read_version, show
+from .gguf_shards import MAX_SHARDS, check_shard, shard_paths
 from .source import ModelSource, TensorInfo
 
 GGML_TYPES: Final[dict[int, tuple[str, int, int]]] = {
@@ -129,7 +130,7 @@ def _read_tensors(head: Header, n: int, alignment: int) -> dict[str, TensorInfo]
         if end > head.size:
             expected = f"an extent inside the file's {head.size} bytes"
             raise head.bad(field, expected, f"{t.offset}: bytes {begin} to {end}")
-        tensors[t.name] = TensorInfo(t.name, t.type, t.shape, begin, t.nbytes, head.fd)
+        tensors[t.name] = TensorInfo(t.name, t.type, t.shape, begin, t.nbytes, head.fd, head.path)
     _check_overlap(head, list(tensors.values()))
     return tensors
 
@@ -147,20 +148,26 @@ def _check_overlap(head: Header, tensors: list[TensorInfo]) -> None:
 class GGUFFile(ModelSource):
     """An open GGUF file: its metadata, the places of its tensors, and their bytes on request.
 
-    Attributes: `path`, `size` in bytes, `version` 2 or 3,
-    `alignment` in bytes, `metadata` (int, float, bool, str, list[str], or a read-only numpy array
-    [n] for arrays of numbers and bools), `tensors`; both in file order. It is a context manager,
-    and `read` may be called from any thread.
+    The first of several shards (gguf_shards) opens them all and is one file to its users;
+    `alone` leaves the others out.
+
+    Attributes: `path`, `size` in bytes, of all shards, `version` 2 or 3, `alignment` in bytes,
+    `metadata` (int, float, bool, str, list[str], or a read-only numpy array [n] for arrays of numbers
+    and bools), `tensors`; both in file order. It is a context manager, and `read` may be called from
+    any thread.
 
     Raises FileNotFoundError, IsADirectoryError, PermissionError ... as `open` does; ModelLoadError
     for a file that breaks the specification; UnsupportedModelError for a GGUF v1 or big-endian
-    file, one shard of several, arrays in arrays, and unknown value or tensor types.
+    file, arrays in arrays, and unknown value or tensor types.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, alone: bool = False) -> None:
         super().__init__(path)
         try:
             self._read_header(*self.open(self.path))
+            n_shards = 1 if alone else self.get_int("split.count", 1, min=0, max=MAX_SHARDS)
+            if n_shards > 1:
+                self._open_shards(n_shards)
         except BaseException:
             self.close()
             raise
@@ -173,10 +180,6 @@ class GGUFFile(ModelSource):
         n_tensors = head.count("tensor_count", MAX_TENSORS, MIN_TENSOR_BYTES)
         n_kv = head.count("metadata_kv_count", MAX_KV, MIN_KV_BYTES)
         self.metadata = read_metadata(head, n_kv)
-        shards = self.get_int("split.count", 1)
-        if shards > 1:
-            expected = "1: models in several files are not supported"
-            raise self._bad("split.count", expected, shards, UnsupportedModelError)
         self.alignment: int = self.get_int(
             "general.alignment", DEFAULT_ALIGNMENT, min=MIN_ALIGNMENT, max=MAX_ALIGNMENT
         )
@@ -184,3 +187,19 @@ class GGUFFile(ModelSource):
             raise self._bad("general.alignment", "a power of two", self.alignment)
         self.tensors = _read_tensors(head, n_tensors, self.alignment)
         self.rope_interleaved = self.metadata.get("general.architecture") in INTERLEAVED
+
+    def _open_shards(self, n_shards: int) -> None:
+        """Adds the tensors of the other shards, and takes over their open files."""
+        paths = shard_paths(self.path, self.get_int("split.no"), n_shards)
+        n_tensors = self.get_int("split.tensors.count", min=0, max=MAX_TENSORS)
+        for no, path in enumerate(paths[1:], 1):
+            try:
+                shard = GGUFFile(path, alone=True)
+            except FileNotFoundError:
+                raise self._bad("split.count", f"{n_shards} files", f"no {show(path)}") from None
+            self._fds, shard._fds = self._fds + shard._fds, []
+            check_shard(self, shard, no)
+            self.size += shard.size
+            self.tensors |= shard.tensors
+        if len(self.tensors) != n_tensors:
+            raise self._bad("split.tensors.count", f"{len(self.tensors)}, as in all shards", n_tensors)

@@ -133,7 +133,7 @@ class HFFolder(ModelSource):
                 raise load_error(path, f"dtype of {show(name)}", one_of, dtype, UnsupportedModelError)
             if ours in self.tensors:
                 raise load_error(path, f"tensor {show(name)}", "unique names", "it again")
-            self.tensors[ours] = TensorInfo(ours, dtype, tuple(shape), begin, end - begin, fd)
+            self.tensors[ours] = TensorInfo(ours, dtype, tuple(shape), begin, end - begin, fd, path)
 
 
 def _read_header(path: str, fd: int, size: int) -> dict[str, tuple[str, list[int], tuple[int, int]]]:

@@ -29,8 +29,8 @@ class TensorInfo:
     """Where one tensor lies, proven to be inside its file.
 
     `type` is a name of GGML_TYPES. `shape` is rows first: a matrix of GGUF dims [columns, rows]
-    has shape (rows, columns). `offset` counts bytes from the start of the open file `fd`; `nbytes`
-    is product of shape / block * bytes per block, rows without padding.
+    has shape (rows, columns). `offset` counts bytes from the start of the open file `fd`, that of
+    `path`; `nbytes` is product of shape / block * bytes per block, rows without padding.
     """
 
     name: str
@@ -39,6 +39,7 @@ class TensorInfo:
     offset: int
     nbytes: int
     fd: int = field(default=-1, compare=False)
+    path: str = field(default="", compare=False)
 
 
 class ModelSource:
@@ -85,7 +86,7 @@ class ModelSource:
         data = pread(info.fd, info.nbytes, info.offset)
         if len(data) != info.nbytes:
             found = f"{len(data)}: the file shrank"
-            raise self._bad(f"tensor {show(name)} data", f"{info.nbytes} bytes", found)
+            raise load_error(info.path, f"tensor {show(name)} data", f"{info.nbytes} bytes", found)
         return data
 
     def get_int(
