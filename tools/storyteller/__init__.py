@@ -1,0 +1,1 @@
+"""The bundled storyteller: what made `pyllama/data/storyteller.gguf`. See README.md."""

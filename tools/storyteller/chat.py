@@ -1,0 +1,135 @@
+"""Chats with the storyteller: a wish, a story, questions about it, and plain questions about stories."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from .common import Lines
+from .general_talk import GENERAL, NO_STORY, STRANGE, STRANGE_ANSWERS, STRANGE_WORDS
+from .generator import Story, tell
+from .grammar import PLOTS, fill, variables
+from .lexicon import COLORS, with_article
+from .story_talk import (
+    ALL_PLOTS,
+    ASKS,
+    ASKS_FOR,
+    BY_PLOT,
+    COLOR,
+    HELPER,
+    LOOK,
+    LOST_NOTHING,
+    MORE,
+    OWNER,
+    STRANGE_LEADS,
+    STRANGE_WISHES,
+    SYSTEM,
+    TOPICS,
+    WISHES,
+    WITH_HELPER,
+    WITHOUT_OWNER,
+    Talk,
+)
+
+NOT_COLORS = ("shiny", "tiny", "new")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat. role: system, user or assistant."""
+
+    role: str
+    text: str
+
+
+def converse(rng: random.Random) -> list[Message]:
+    """A chat: with a story or two, or about stories in general."""
+    messages = [Message("system", rng.choice(SYSTEM))] if rng.random() < 0.15 else []
+    if rng.random() < 0.3:
+        for _ in range(rng.randint(2, 8)):
+            messages += _general(rng, [*GENERAL, NO_STORY])
+        if rng.random() < 0.5:
+            return messages
+    elif rng.random() < 0.3:
+        messages += _general(rng, GENERAL[:4])
+    for i in range(rng.choices((1, 2), (70, 30))[0]):
+        story, turns = _wish(rng, first=i == 0)
+        messages += turns
+        for _ in range(rng.randint(1, 6)):
+            messages += _general(rng, GENERAL) if rng.random() < 0.2 else _question(rng, story)
+    return messages
+
+
+def _turns(rng: random.Random, question: str, answer: str) -> list[Message]:
+    return [Message("user", _as_typed(rng, question)), Message("assistant", answer)]
+
+
+def _as_typed(rng: random.Random, text: str) -> str:
+    """As people type: not every capital and question mark is there."""
+    if rng.random() < 0.2:
+        text = text.rstrip("?.!")
+    return text[0].lower() + text[1:] if rng.random() < 0.15 else text
+
+
+def _general(rng: random.Random, talks: list[Talk]) -> list[Message]:
+    """A question that needs no story; one in eight is about something the storyteller does not know."""
+    if rng.random() < 0.12:
+        question = rng.choice(STRANGE)
+        while "{Z}" in question or "{Q}" in question:
+            question = question.replace("{Z}", rng.choice(STRANGE_WORDS), 1)
+            question = question.replace("{Q}", str(rng.randint(1, 99)), 1)
+        return _turns(rng, question, rng.choice(STRANGE_ANSWERS))
+    questions, answers = rng.choice(talks)
+    return _turns(rng, rng.choice(questions), rng.choice(answers))
+
+
+def _wish(rng: random.Random, first: bool) -> tuple[Story, list[Message]]:
+    """A story and the turns in which it is wished for and told."""
+    story = tell(rng)
+    kind = rng.random()
+    if kind < 0.25:
+        return story, _turns(rng, rng.choice(ASKS if first else MORE), story.text)
+    if kind < 0.32:
+        wish = rng.choice(ASKS_FOR).format(with_article(rng.choice(STRANGE_WISHES)))
+        return story, _turns(rng, wish, f"{rng.choice(STRANGE_LEADS)}\n\n{story.text}")
+    if kind < 0.36:
+        wish = rng.choice(story.plot.wishes)
+        return story, _turns(rng, f"{fill(wish, story.cast)}", story.text)
+    wishes = WISHES if kind < 0.65 else story.plot.wishes
+    wish = rng.choice([line for line in wishes if variables(line) <= story.told] or WISHES[:1])
+    return story, _turns(rng, rng.choice(ASKS_FOR).format(fill(wish, story.cast)), story.text)
+
+
+def _question(rng: random.Random, story: Story) -> list[Message]:
+    """A question about a story, with an answer that the story gives."""
+    while True:
+        questions, answers = rng.choice(story_talks(story))
+        questions = [line for line in questions if variables(line) <= story.told]
+        answers = [line for line in answers if variables(line) <= story.told]
+        if questions and answers:
+            question, answer = rng.choice(questions), rng.choice(answers)
+            return _turns(rng, fill(question, story.cast), fill(answer, story.cast))
+
+
+def story_talks(story: Story) -> list[Talk]:
+    """What can be asked about a story. The plain questions come twice as often."""
+    plot = story.plot
+    topics: list[Talk] = [(TOPICS[topic], answers) for topic, answers in plot.answers.items()]
+    talks = [*ALL_PLOTS, *ALL_PLOTS[:4], *topics, *topics, *BY_PLOT[plot.name], *BY_PLOT[plot.name]]
+    if plot.name in WITH_HELPER:
+        talks += HELPER
+    if plot.name not in WITHOUT_OWNER:
+        talks += OWNER
+    if plot.name not in ("lost", "astray"):
+        talks += LOST_NOTHING
+    color = story.cast["color"]
+    talks.append(COLOR if color in COLORS and color not in NOT_COLORS else LOOK)
+    return talks
+
+
+def all_lines() -> Lines:
+    """Every line with slots of the chats, for tests."""
+    talks = [*ALL_PLOTS, *HELPER, *OWNER, *LOST_NOTHING, COLOR, LOOK]
+    talks += [talk for talks in BY_PLOT.values() for talk in talks]
+    talks += [(TOPICS[topic], answers) for plot in PLOTS.values() for topic, answers in plot.answers.items()]
+    return [line for questions, answers in talks for line in (*questions, *answers)] + WISHES

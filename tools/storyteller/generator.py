@@ -1,0 +1,74 @@
+"""Short children's stories from a grammar: a plot, a cast, and one line per stage."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .common import Plot
+from .grammar import DIFFERENT, PLOTS, Cast, fill, variables
+from .lexicon import ANIMALS, GENDER_OF, GENDERS, KIND_GENDERS, NAMES, VARIABLES
+
+PARAGRAPH = 0.85  # how often a stage that may begin a paragraph does
+
+
+@dataclass(frozen=True)
+class Story:
+    """A story, and what it is about. `told`: the variables that its text shows."""
+
+    text: str
+    plot: Plot
+    cast: dict[str, str]
+    told: frozenset[str]
+
+
+def draw_cast(rng: random.Random, plot: Plot, wish: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Values of all variables that fit each other and the plot. `wish` holds values that are set."""
+    cast = {variable: rng.choice(values) for variable, values in VARIABLES.items()}
+    cast |= {"object": rng.choice(plot.objects), "color": rng.choice(plot.colors)}
+    for prefix, name, kind in (("", "name", "kind"), ("friend_", "friend", "friend_kind")):
+        gender = rng.choices(GENDERS, (48, 48, 4))[0]
+        kinds = [k for k, genders in KIND_GENDERS.items() if gender in genders]
+        people = [k for k in kinds if k not in ANIMALS]
+        cast[prefix + "gender"], cast[name] = gender, rng.choice(NAMES[gender])
+        cast[kind] = rng.choice(people if rng.random() < 0.15 else kinds)
+    cast |= wish or {}
+    for one, other in DIFFERENT:
+        if cast[one] == cast[other]:
+            return draw_cast(rng, plot, wish)
+    return cast
+
+
+def cast_fits(cast: Cast) -> bool:
+    """Whether names, kinds and genders go together."""
+    return all(
+        GENDER_OF[cast[name]] == cast[gender] and cast[gender] in KIND_GENDERS[cast[kind]]
+        for name, kind, gender in (
+            ("name", "kind", "gender"),
+            ("friend", "friend_kind", "friend_gender"),
+        )
+    )
+
+
+def tell(rng: random.Random, plot: Plot | None = None, cast: Cast | None = None) -> Story:
+    """A story; plot and cast are drawn unless given."""
+    plot = plot or rng.choice(list(PLOTS.values()))
+    cast = dict(cast or draw_cast(rng, plot))
+    parts: list[str] = []
+    told: set[str] = set()
+    for name, lines in plot.stages.items():
+        line = rng.choice(lines)
+        if not line:
+            continue
+        if parts:
+            parts.append("\n\n" if name[0] == "+" and rng.random() < PARAGRAPH else " ")
+        parts.append(fill(line, cast))
+        told |= variables(line)
+    return Story("".join(parts), plot, cast, frozenset(told))
+
+
+def stories(seed: int, n: int) -> list[Story]:
+    """n stories; the same seed gives the same ones."""
+    rng = random.Random(seed)
+    return [tell(rng) for _ in range(n)]

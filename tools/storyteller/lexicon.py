@@ -1,0 +1,149 @@
+"""The words that a story may vary: who, where, with what. Every variable of a story has its values here.
+
+A template is text with slots: "{N} had {aC} {O}." Each slot shows one variable in one form; SLOTS maps it
+to the variable and to the text for each value. The generator fills slots, the checker reads them back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+def words(text: str) -> list[str]:
+    """The words of a text; lists of one word per string take too much room."""
+    return text.split()
+
+
+GENDERS: Final = ("m", "f", "n")
+NAMES: Final = {
+    "m": words(
+        "Tom Ben Max Oscar Finn Leo Hugo Sam Jack Otto Felix Theo Milo Arlo Bruno Casper Emil Gus Henry Ivo "
+        "Jasper Karl Louis Ned Paul Rufus Simon Toby Walter Victor"
+    ),
+    "f": words(
+        "Anna Lily Mia Rosa Clara Nora Ella Ruby Ida Emma Greta Hazel Iris Julia Lucy Maya Nell Olga Penny "
+        "Polly Sara Tilda Uma Vera Wanda Zoe Alma Betty Cora Daisy"
+    ),
+    "n": words("Bolt Zip Dot Nib Bip Tock"),
+}
+GENDER_OF: Final = {name: gender for gender, names in NAMES.items() for name in names}
+
+# Kinds that any name of "m" or "f" may have; the others go with one gender alone.
+ANIMALS: Final = words(
+    "fox rabbit bear mouse owl frog duck hedgehog squirrel cat dog pig goat pony cow turtle otter beaver "
+    "lamb goose badger mole deer kitten puppy hen sparrow panda lion elephant monkey penguin dragon wolf "
+    "tiger horse unicorn"
+)
+KIND_GENDERS: Final = {
+    **dict.fromkeys(ANIMALS, "mf"),
+    **dict.fromkeys(("boy", "prince", "knight", "king", "wizard"), "m"),
+    **dict.fromkeys(("girl", "princess", "queen", "fairy", "witch"), "f"),
+    **dict.fromkeys(("robot", "snail", "beetle"), "n"),
+}
+TRAITS: Final = words(
+    "little small young kind brave shy cheerful curious clever quiet gentle friendly happy funny lively"
+)
+FRIEND_TRAITS: Final = words("wise old big gentle friendly tall strong busy merry helpful")
+
+PLACES: Final = {  # place: its preposition
+    **dict.fromkeys(words("forest village valley meadow garden town castle wood"), "in"),
+    **dict.fromkeys(words("hill farm island mountain beach"), "on"),
+    **dict.fromkeys(words("lake river pond sea mill"), "by"),
+}
+PLACE_TRAITS: Final = words("green quiet sunny old small wide windy lovely peaceful pretty")
+
+COLORS: Final = words("red blue yellow green golden silver orange purple white shiny tiny new")
+TOYS: Final = words(
+    "kite ball hat scarf bell book drum lantern key ring boat doll whistle umbrella basket blanket spoon map "
+    "coin shell button feather flute cup bag coat mitten marble"
+)
+HIGH: Final = words("kite ball hat scarf boat feather umbrella doll whistle bag coat blanket mitten basket")
+BREAKABLE: Final = words("kite drum boat lantern flute umbrella clock cart doll basket cup whistle lamp")
+LONG: Final = words("rope scarf blanket umbrella coat broom stick net belt pole")
+MADE: Final = words("kite hat scarf boat basket doll blanket drum flute lantern mask crown")
+MUSIC: Final = words("drum flute violin trumpet horn whistle harp bell guitar")
+PLANTS: Final = words("pumpkin sunflower carrot cabbage melon turnip tomato rose")
+PLANT_TRAITS: Final = words("giant huge fine beautiful wonderful big")
+OBJECTS: Final = list(dict.fromkeys((*TOYS, *HIGH, *BREAKABLE, *LONG, *MADE, *MUSIC, *PLANTS)))
+
+SPOTS: Final = [
+    "under the old bridge", "behind a big rock", "in the tall grass", "near the well", "under a bush",
+    "behind the barn", "in the mud", "beside the path", "under a log", "in a pile of leaves",
+    "behind the fence", "next to a stump", "under the bed", "behind the door", "in the kitchen",
+]  # fmt: skip
+HEIGHTS: Final = [
+    "in a tall tree", "on the roof", "on a high branch", "on top of a tower", "on a high wall",
+    "in a big oak",
+]  # fmt: skip
+TRAPS: Final = ["in a deep hole", "in the mud", "under a fallen tree", "in a thorn bush", "in a narrow ditch"]
+FEARS: Final = ["the dark", "thunder", "deep water", "loud noises", "big storms", "shadows", "high places"]
+RELATIVES: Final = words("mother father grandmother grandfather aunt uncle sister brother")
+TREATS: Final = [
+    "apple pie", "honey cake", "berry soup", "warm bread", "pancakes", "cookies", "sweet plums", "nut cake",
+]  # fmt: skip
+FINDS: Final = [
+    "an old shoe", "a dry leaf", "three ants", "a sleepy worm", "some nuts", "a broken pot", "a round stone",
+]  # fmt: skip
+TIMES: Final = [
+    "one morning", "one day", "one afternoon", "one evening", "one sunny day", "one windy day",
+    "one autumn day", "one spring morning", "one Sunday",
+]  # fmt: skip
+
+VARIABLES: Final[dict[str, list[str]]] = {
+    "name": list(GENDER_OF), "gender": list(GENDERS), "kind": list(KIND_GENDERS), "trait": TRAITS,
+    "friend": list(GENDER_OF), "friend_gender": list(GENDERS), "friend_kind": list(KIND_GENDERS),
+    "friend_trait": FRIEND_TRAITS, "place": list(PLACES), "place_trait": PLACE_TRAITS,
+    "object": OBJECTS, "color": [*COLORS, *PLANT_TRAITS], "spot": SPOTS, "spot2": SPOTS, "height": HEIGHTS,
+    "trap": TRAPS, "fear": FEARS, "relative": RELATIVES, "treat": TREATS, "find": FINDS, "time": TIMES,
+}  # fmt: skip
+
+
+def with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" and not noun.startswith("uni") else f"a {noun}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _slots() -> dict[str, tuple[str, dict[str, str]]]:
+    slots: dict[str, tuple[str, dict[str, str]]] = {}
+
+    def add(slot: str, variable: str, texts: dict[str, str]) -> None:
+        slots[slot] = (variable, texts)
+
+    plain = {
+        "N": "name", "K": "kind", "A": "trait", "F": "friend", "G": "friend_kind", "B": "friend_trait",
+        "P": "place", "D": "place_trait", "O": "object", "C": "color", "S": "spot", "U": "spot2",
+        "W": "height", "V": "trap", "X": "fear", "R": "relative", "Y": "treat", "J": "find", "when": "time",
+    }  # fmt: skip
+    for slot, variable in plain.items():
+        add(slot, variable, {value: value for value in VARIABLES[variable]})
+    for slot in "KAGBDOC":
+        variable = plain[slot]
+        add("a" + slot, variable, {value: with_article(value) for value in VARIABLES[variable]})
+    for slot, source in (
+        ("AB", "aB"),
+        ("AG", "aG"),
+        ("AC", "aC"),
+        ("AO", "aO"),
+        ("When", "when"),
+        ("SS", "S"),
+        ("UU", "U"),
+        ("YY", "Y"),
+    ):
+        variable, texts = slots[source]
+        add(slot, variable, {value: _capital(text) for value, text in texts.items()})
+    add("at", "place", PLACES)
+    add("At", "place", {place: _capital(at) for place, at in PLACES.items()})
+    for prefix, variable in (("", "gender"), ("f", "friend_gender")):
+        for i, word in enumerate(("he", "his", "him", "himself")):
+            forms = [w[i] for w in (("he", "his", "him", "himself"), ("she", "her", "her", "herself"))]
+            forms.append(("it", "its", "it", "itself")[i])
+            add(prefix + word, variable, dict(zip(GENDERS, forms, strict=True)))
+            capitals = dict(zip(GENDERS, map(_capital, forms), strict=True))
+            add(prefix + _capital(word), variable, capitals)
+    return slots
+
+
+SLOTS: Final = _slots()

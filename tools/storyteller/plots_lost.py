@@ -1,0 +1,268 @@
+"""Plots about a thing that is gone: lost, stuck, broken, taken."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .common import CLOSINGS, MEETINGS, OPENINGS, OWNS, QUESTIONS, SCENES, SORROWS, THANKS, Plot
+from .lexicon import BREAKABLE, COLORS, HIGH, TOYS
+
+LOST: Final = Plot(
+    name="lost",
+    objects=TOYS,
+    colors=COLORS,
+    stages={
+        "opening": OPENINGS,
+        "scene": SCENES,
+        "own": OWNS,
+        "+problem": [
+            "{When}, {N} could not find the {O}. {He} had lost it somewhere {at} the {P}.",
+            "{When}, {N} went for a long walk. When {he} came home, the {O} was gone. {He} had lost it.",
+            "But {when}, the {C} {O} was gone. {N} had lost it.",
+            "{When}, {N} ran and jumped all over the {P}. Then {he} saw that the {C} {O} was lost.",
+            "{When}, {N} woke up and looked for the {O}. It was not there. It was lost!",
+        ],
+        "sorrow": SORROWS,
+        "attempt": [
+            "{He} looked {S}, but the {O} was not there.",
+            "First {he} looked {S}. There was no {O}.",
+            "{N} searched {S} for a long time, but {he} found only {J}.",
+            "{He} ran to look {S}. {He} found {J}, but no {O}.",
+            "{He} looked {S}. Then {he} looked again. Nothing!",
+        ],
+        "+meeting": MEETINGS,
+        "question": QUESTIONS,
+        "tell": [
+            "\"I lost my {C} {O},\" said {N}. \"I cannot find it anywhere.\"",
+            "\"My {O} is lost,\" {he} said. \"I looked {S}, but it was not there.\"",
+            "\"I am looking for my {C} {O},\" said {N}. \"Have you seen it?\"",
+            "{N} told {F} about the {O} that was lost.",
+        ],
+        "help": [
+            "\"Let us look together,\" said {F}. \"Four eyes see more than two.\"",
+            "\"I think I saw {aO} {U},\" said {F}. \"Come with me!\"",
+            "\"Where did you play today?\" asked {F}. {N} thought hard. \"I played {U}!\" {he} said.",
+            "\"Do not worry,\" said {F}. \"I am good at finding things.\"",
+            "\"Did you look {U}?\" asked {F}. \"No,\" said {N}, \"I did not.\"",
+        ],
+        "+resolve": [
+            "They went to look {U}, and there it was! The {C} {O} was found.",
+            "{F} looked {U} and gave a shout. \"Here is your {O}!\"",
+            "Together they searched, and soon {N} found the {O} {U}.",
+            "They walked on and on. At last they saw something {C} {U}. It was the {O}!",
+        ],
+        "thanks": THANKS,
+        "ending": [
+            "{N} held the {O} tight and smiled. It was not lost anymore.",
+            "{N} carried the {C} {O} home, and {he} never lost it again.",
+            "From then on, {N} always put the {O} in a safe place.",
+            "How good it was to have the {O} back!",
+        ],
+        "lesson": [
+            "{N} learned that lost things are easier to find with a friend.",
+            "{He} learned to take good care of {his} things.",
+            "When you lose something, do not give up. Look again, and ask a friend.",
+        ],
+        "closing": CLOSINGS,
+    },
+    wishes=["{aK} who lost {aO}", "{aK} who lost {aC} {O}", "{aK} looking for {aO}", "a lost {O}"],
+    answers={
+        "problem": [
+            "{N} lost {his} {C} {O}.", "The {C} {O} was lost.", "The problem was that {N} lost {his} {O}.",
+        ],
+        "ending": ["In the end, {N} had the {O} back.", "{F} helped {N} find it.", "The {O} was found."],
+        "lesson": ["{N} learned that a friend can help to find lost things."],
+        "where": ["The {O} was {U}.", "They found it {U}."],
+    },
+)  # fmt: skip
+
+STUCK: Final = Plot(
+    name="stuck",
+    objects=HIGH,
+    colors=COLORS,
+    stages={
+        "opening": OPENINGS,
+        "scene": SCENES,
+        "own": OWNS,
+        "+problem": [
+            "{When}, the wind took the {O} and carried it away. It got stuck {W}.",
+            "{When}, {N} threw the {C} {O} too high, and it got stuck {W}.",
+            "{When}, a strong wind blew over the {P}. It lifted the {C} {O} and left it {W}.",
+            "But {when}, the {O} flew up and up, and then it was stuck {W}.",
+        ],
+        "sorrow": SORROWS,
+        "attempt": [
+            "{N} jumped and jumped, but {he} could not reach it.",
+            "{He} threw a small stone at it, but the {O} did not move.",
+            "{He} tried to climb up, but {he} slipped and fell down.",
+            "{N} stood on a box, but {he} was still too short.",
+            "{He} blew as hard as {he} could, but the {O} stayed where it was.",
+        ],
+        "+meeting": MEETINGS,
+        "question": QUESTIONS,
+        "tell": [
+            '"My {C} {O} is stuck {W}," said {N}. "I cannot reach it."',
+            '"Look up there!" said {N}. "My {O} is {W}, and I am too short."',
+            "{N} pointed up at the {O} and told {F} everything.",
+        ],
+        "help": [
+            '"I have a long ladder at home," said {F}. Soon {fhe} came back with it, and {N} held it tight.',
+            '"Stand on my back," said {F}. "Then you will be tall enough." So {N} climbed up.',
+            '"Let us use a long stick," said {F}. {fHe} found one, and they pushed the {O} from below.',
+            '"I am a good climber," said {F}. Up {fhe} went, higher and higher.',
+        ],
+        "+resolve": [
+            "Slowly the {O} came loose, and it fell right into the grass.",
+            "Bump! Down came the {C} {O}.",
+            "A moment later, the {O} was down again.",
+            "It took some time, but at last they got the {C} {O} down.",
+        ],
+        "thanks": THANKS,
+        "ending": [
+            "{N} was glad to hold the {O} again. It was not stuck anymore.",
+            "From then on, {N} was careful with the {O} on windy days.",
+            "{N} hugged the {C} {O}, which was safe on the ground.",
+        ],
+        "lesson": [
+            "{N} learned that together we can reach what is too high for one.",
+            "{He} learned that it is good to ask for help.",
+            "What is too high for one is not too high for two.",
+        ],
+        "closing": CLOSINGS,
+    },
+    wishes=["{aK} whose {O} got stuck", "{aO} that got stuck {W}", "{aK} who could not reach {aO}"],
+    answers={
+        "problem": ["The {C} {O} got stuck {W}.", "The {O} was stuck {W}, and {N} could not reach it."],
+        "ending": ["In the end, they got the {O} down.", "{F} helped {N} to get the {O} down."],
+        "lesson": ["{N} learned that together we can reach what is too high for one."],
+        "where": ["The {O} was {W}.", "It was stuck {W}."],
+    },
+)
+
+BROKEN: Final = Plot(
+    name="broken",
+    objects=BREAKABLE,
+    colors=COLORS,
+    stages={
+        "opening": OPENINGS,
+        "scene": SCENES,
+        "own": OWNS,
+        "+problem": [
+            "{When}, {N} dropped the {O}, and it broke in two.",
+            "{When}, {N} tripped over a stone and fell on the {O}. Crack! It was broken.",
+            "But {when}, the {C} {O} fell down with a loud crash. It was broken.",
+            "{When}, {N} ran too fast and hit a tree. {He} was fine, but the {O} was broken.",
+        ],
+        "sorrow": SORROWS,
+        "attempt": [
+            "{He} tied it with grass, but it fell apart again.",
+            "{He} pushed the pieces together, but they did not stay.",
+            "{N} tried to fix it with mud. It only got dirty.",
+            "{He} worked on it for an hour, but the {O} was still broken.",
+        ],
+        "+meeting": MEETINGS,
+        "question": QUESTIONS,
+        "tell": [
+            '"My {C} {O} is broken," said {N}. "I cannot fix it."',
+            '"I broke my {O}," {he} said in a low voice, "and it was so pretty."',
+            "{N} showed {F} the pieces of the {O}.",
+        ],
+        "help": [
+            '"I have some glue at home," said {F}. "Let us fix it together."',
+            '"We need some string and a little time," said {F}. "Hold this end."',
+            '"I know how to fix {aO}," said {F}. "Watch me, and I will show you."',
+            '"Do not cry," said {F}. "What is broken can be fixed."',
+        ],
+        "+resolve": [
+            "They worked all afternoon. At last the {O} was whole again.",
+            "{F} held the pieces, and {N} put them together. Step by step, they fixed the {C} {O}.",
+            "It was slow work, but they did not stop. When the sun went down, the {O} was fixed.",
+            "Piece by piece, they fixed it, and soon the {O} looked like new.",
+        ],
+        "thanks": THANKS,
+        "ending": [
+            "The {C} {O} was as good as new.",
+            "The {O} was not broken anymore, and {N} laughed with joy.",
+            "{N} could use the {O} again, and {he} liked it even more than before.",
+        ],
+        "lesson": [
+            "{N} learned that broken things can be fixed with time and help.",
+            "{He} learned to be careful and to stay calm.",
+            "Most broken things can be fixed if you work together.",
+        ],
+        "closing": CLOSINGS,
+    },
+    wishes=["{aK} who broke {aO}", "{aK} with a broken {O}", "a broken {O}"],
+    answers={
+        "problem": ["The {C} {O} was broken.", "The problem was that the {O} broke."],
+        "ending": ["In the end, the {O} was fixed.", "{N} and {F} fixed the {C} {O} together."],
+        "lesson": ["{N} learned that broken things can be fixed with time and help."],
+    },
+)
+
+TAKEN: Final = Plot(
+    name="taken",
+    objects=TOYS,
+    colors=COLORS,
+    stages={
+        "opening": OPENINGS,
+        "scene": SCENES,
+        "own": OWNS,
+        "+problem": [
+            "{When}, {aG} named {F} came and took the {C} {O} while {N} was sleeping.",
+            "{When}, {N} put the {O} on the grass and closed {his} eyes. {AG} named {F} took it and ran.",
+            "But {when}, {aG} came to the {P} and took the {O} away. The name of the {G} was {F}.",
+        ],
+        "anger": [
+            "",
+            '"Stop! That is mine!" cried {N}.',
+            "{N} was angry and sad.",
+            '"Who took my {O}?" asked {N}.',
+        ],
+        "attempt": [
+            "{He} ran after {F}, but {F} was too fast.",
+            "{He} called and called, but {F} did not come back.",
+            "{N} looked {S}, but {F} was not there.",
+            "{N} asked everyone {at} the {P}, but nobody had seen {F}.",
+        ],
+        "+meeting": [
+            "At last {N} found {F} {U}. {F} was sitting there all alone with the {O}.",
+            "Then {he} heard someone cry {U}. It was {F}, with the {O} in front of {fhim}.",
+            "In the evening, {he} saw {F} {U}. {fHe} looked very lonely.",
+        ],
+        "question": [
+            '"Why did you take my {O}?" asked {N}.',
+            '{N} was not angry now. "Why did you take it?" {he} asked.',
+            '"That {O} is mine," said {N}. "Why did you take it away?"',
+        ],
+        "help": [
+            '{F} looked down. "I have no toys," {fhe} said, "and I only wanted to play."',
+            '"It is so pretty," said {F}, "and I have nothing like it."',
+            '"I am sorry," said {F}. "I was afraid to ask you."',
+            '{F} turned red. "I wanted to have something {C} too," {fhe} said.',
+        ],
+        "+resolve": [
+            '{F} gave the {O} back. "Next time, just ask me," said {N}. "Then we can play together."',
+            '"You can play with me," said {N}. {F} smiled and gave back the {C} {O}.',
+            '"Here it is," said {F}, and {fhe} gave the {O} back to {N}. "Let us be friends," said {N}.',
+        ],
+        "ending": [
+            "Now the {O} was back, and {N} had a new friend too.",
+            "{N} had the {C} {O} again, and {F} never took anything without asking.",
+            "They played with the {O} until it was dark, and nobody was angry anymore.",
+        ],
+        "lesson": [
+            "{F} learned that it is better to ask than to take.",
+            "{N} learned that it is good to ask why.",
+            "It is better to ask than to take.",
+        ],
+        "closing": CLOSINGS,
+    },
+    wishes=["{aG} who took {aO}", "{aK} whose {O} was taken", "a stolen {O}"],
+    answers={
+        "problem": ["{F} took the {C} {O}.", "{F} the {G} took the {O} of {N}."],
+        "ending": ["{F} gave the {O} back, and they became friends.", "In the end, {N} had the {O} back."],
+        "lesson": ["{F} learned that it is better to ask than to take."],
+        "where": ["{N} found {F} and the {O} {U}."],
+    },
+)
