@@ -15,8 +15,8 @@ class Config:
 
     vocab_size: int
     dim: int = 256
-    hidden_dim: int = 768
-    n_layers: int = 5
+    hidden_dim: int = 512
+    n_layers: int = 4
     n_heads: int = 8
     n_kv_heads: int = 4
     head_dim: int = 32

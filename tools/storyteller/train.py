@@ -1,15 +1,20 @@
-"""Trains the storyteller: python -m storyteller.train OUT_DIR [--steps N]. Same seed, same data and start."""
+"""Trains the storyteller: python -m storyteller.train OUT_DIR [--steps N]. Same seed, same data and start.
+
+The rate stays at its peak for most of the run and falls to zero in the last part, so a run that was stopped
+before may go on with --resume and other steps, as if those had been its steps from the beginning.
+"""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -19,8 +24,8 @@ from .model import Config, Llama
 from .tokens import Encoder, train_vocabulary
 
 SEED = 1
-BATCH_TOKENS = 4096
-PEAK_LR, LAST_LR, WARMUP = 2e-3, 0.02, 100
+BATCH_TOKENS = 2048
+PEAK_RATE, WARMUP, FALL = 1.5e-3, 100, 0.3  # FALL: part of the steps in which the rate falls
 WEIGHT_DECAY, BETAS, CLIP = 0.05, (0.9, 0.98), 1.0
 SAVE_SECONDS = 120
 
@@ -45,62 +50,81 @@ def optimizer_of(model: Llama) -> torch.optim.Optimizer:
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, PEAK_LR, BETAS, fused=True)
+    return torch.optim.AdamW(groups, PEAK_RATE, BETAS, fused=True)
 
 
 def rate(step: int, steps: int) -> float:
-    """Linear warmup, then a cosine down to LAST_LR of the peak."""
-    if step < WARMUP:
-        return (step + 1) / WARMUP
-    done = (step - WARMUP) / max(1, steps - WARMUP)
-    return LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * done))
+    """Up in WARMUP steps, constant, down to zero in the last FALL of the steps."""
+    return PEAK_RATE * min(1.0, (step + 1) / WARMUP, (steps - step) / (FALL * steps))
 
 
-def save(model: Llama, vocabulary: bytes, step: int, path: Path) -> None:
+def save(state: dict[str, Any], path: Path) -> None:
     """A checkpoint, whole or not at all."""
     part = path.with_suffix(".part")
-    state = {"config": asdict(model.c), "weights": model.state_dict(), "vocabulary": vocabulary, "step": step}
     torch.save(state, part)
     os.replace(part, path)
 
 
-def train(out: Path, steps: int) -> None:
+def learn(model: Llama, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    """One step; the loss before it."""
+    ids, targets, lengths = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids, lengths)
+    loss = F.cross_entropy(logits.float(), targets)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def train(out: Path, steps: int, resume: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     vocabulary = train_vocabulary(SEED)
     encoder = Encoder(vocabulary)
     model = Llama(Config(encoder.processor.vocab_size()))
     optimizer = optimizer_of(model)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
+    done = load(out / "state.pt", model, optimizer) if resume else 0
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, from step {done}", flush=True)
+
+    def save_all(step: int) -> None:
+        weights = model.state_dict()
+        save({"config": asdict(model.c), "weights": weights, "vocabulary": vocabulary}, out / "model.pt")
+        save({"weights": weights, "optimizer": optimizer.state_dict(), "step": step}, out / "state.pt")
+
     begin = saved = time.monotonic()
-    n_tokens = 0
-    for step, (ids, targets, lengths) in enumerate(batches(encoder, random.Random(SEED + 1), model.c.n_ctx)):
-        if step == steps:
-            break
+    n_tokens, mean = 0, 0.0
+    data = islice(batches(encoder, random.Random(SEED + 1), model.c.n_ctx), done, steps)
+    for step, batch in enumerate(data, done):
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_LR * rate(step, steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(ids, lengths)
-        loss = F.cross_entropy(logits.float(), targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad()
-        n_tokens += len(ids)
+            group["lr"] = rate(step, steps)
+        loss = learn(model, optimizer, batch)
+        mean = 0.95 * mean + 0.05 * loss if mean else loss
+        n_tokens += len(batch[0])
         now = time.monotonic()
         if step % 20 == 0:
             speed = n_tokens / (now - begin)
-            print(f"{step:5d} loss {loss.item():.4f} {speed:.0f} tokens/s {now - begin:.0f} s", flush=True)
+            print(f"{step:5d} loss {mean:.4f} {speed:.0f} tokens/s {now - begin:.0f} s", flush=True)
         if now - saved > SAVE_SECONDS:
-            save(model, vocabulary, step + 1, out / "model.pt")
+            save_all(step + 1)
             saved = now
-    save(model, vocabulary, steps, out / "model.pt")
+    save_all(steps)
     print(f"{steps} steps, {n_tokens} tokens, {time.monotonic() - begin:.0f} s", flush=True)
+
+
+def load(path: Path, model: Llama, optimizer: torch.optim.Optimizer) -> int:
+    """Puts a saved state in place; its step."""
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="folder for model.pt")
+    parser.add_argument("out", type=Path, help="folder for model.pt and state.pt")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--resume", action="store_true", help="go on from state.pt")
     arguments = parser.parse_args()
-    train(arguments.out, arguments.steps)
+    train(arguments.out, arguments.steps, arguments.resume)
