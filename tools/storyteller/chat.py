@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .common import Lines
 from .general_talk import GENERAL, NO_STORY, STRANGE, STRANGE_ANSWERS, STRANGE_WORDS
-from .generator import Story, tell
+from .generator import Story, draw_cast, tell
 from .grammar import PLOTS, fill, variables
 from .lexicon import COLORS, with_article
 from .story_talk import (
@@ -19,6 +19,7 @@ from .story_talk import (
     HELPER,
     LOOK,
     LOST_NOTHING,
+    MET,
     MORE,
     OWNER,
     STRANGE_LEADS,
@@ -58,6 +59,22 @@ def converse(rng: random.Random) -> list[Message]:
         for _ in range(rng.randint(1, 6)):
             messages += _general(rng, GENERAL) if rng.random() < 0.2 else _question(rng, story)
     return messages
+
+
+def read(rng: random.Random) -> list[Message]:
+    """A chat about a few lines that the user tells: dense in names to be kept apart and said again."""
+    lost = PLOTS["lost"]
+    cast = draw_cast(rng, lost)
+    lines = [rng.choice(lost.stages[name]) for name in ("opening", "own", "+meeting")]
+    told = frozenset().union(*map(variables, lines))
+    story = Story(fill(" ".join(lines), cast), lost, cast, told)
+    color = COLOR if cast["color"] not in NOT_COLORS else LOOK
+    talks = [*ALL_PLOTS[:6], *OWNER, color, MET]
+    messages: list[Message] = []
+    for _ in range(rng.randint(3, 8)):
+        messages += _answered(rng, story, talks)
+    first, *rest = messages
+    return [Message("user", f"{story.text}\n{first.text}"), *rest]
 
 
 def _turns(rng: random.Random, question: str, answer: str) -> list[Message]:
@@ -102,8 +119,13 @@ def _wish(rng: random.Random, first: bool) -> tuple[Story, list[Message]]:
 
 def _question(rng: random.Random, story: Story) -> list[Message]:
     """A question about a story, with an answer that the story gives."""
+    return _answered(rng, story, story_talks(story))
+
+
+def _answered(rng: random.Random, story: Story, talks: list[Talk]) -> list[Message]:
+    """A question and its answer, of which the story tells all that they name."""
     while True:
-        questions, answers = rng.choice(story_talks(story))
+        questions, answers = rng.choice(talks)
         questions = [line for line in questions if variables(line) <= story.told]
         answers = [line for line in answers if variables(line) <= story.told]
         if questions and answers:

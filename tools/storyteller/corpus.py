@@ -1,18 +1,22 @@
-"""What the model learns from: stories, and chats about them."""
+"""What the model learns from: stories, chats about stories, and chats about a few lines."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 
-from .chat import Message, converse
+from .chat import Message, converse, read
 from .generator import tell
 
-STORIES = 0.5  # of the documents
+STORIES, READINGS = 0.4, 0.3  # of the documents; the rest are chats
 
 
 def documents(rng: random.Random, n: int | None = None) -> Iterator[str | list[Message]]:
     """n documents, or without end: a story as text, or the messages of a chat."""
     while n is None or n > 0:
-        yield tell(rng).text if rng.random() < STORIES else converse(rng)
+        kind = rng.random()
+        if kind < STORIES:
+            yield tell(rng).text
+        else:
+            yield read(rng) if kind < STORIES + READINGS else converse(rng)
         n = n and n - 1

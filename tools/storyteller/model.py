@@ -17,9 +17,9 @@ class Config:
     dim: int = 256
     hidden_dim: int = 512
     n_layers: int = 4
-    n_heads: int = 8
-    n_kv_heads: int = 4
-    head_dim: int = 32
+    n_heads: int = 4
+    n_kv_heads: int = 2
+    head_dim: int = 64
     n_ctx: int = 1024
     eps: float = 1e-5
     rope_base: float = 10000.0
@@ -90,11 +90,11 @@ class Llama(nn.Module):
         )
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
-        for name, weight in self.named_parameters():
+        nn.init.normal_(self.embedding.weight, std=c.dim**-0.5)
+        for name, weight in self.layers.named_parameters():
             if weight.ndim == 2:
                 residual = name.endswith(("o.weight", "down.weight"))
-                std = 0.02 / (2 * c.n_layers) ** 0.5 if residual else 0.02
-                nn.init.normal_(weight, std=std)
+                nn.init.normal_(weight, std=(weight.shape[1] * (2 * c.n_layers if residual else 1)) ** -0.5)
 
     def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Logits [n, vocab] of n ids: documents of the given lengths, one after another."""

@@ -120,6 +120,10 @@ OWNER: Final[list[Talk]] = [
     ),
 ]  # fmt: skip
 LOST_NOTHING: Final[list[Talk]] = [(["What did {N} lose?", "What was lost?"], ["{N} did not lose anything."])]
+MET: Final[Talk] = (
+    ["Who came?", "Who came by?", "Who did {N} meet?", "Whom did {he} meet?", "Who is the other one?"],
+    ["{N} met {F}, {aG}.", "It was {F}.", "It was {F} the {G}."],
+)
 COLOR: Final[Talk] = (
     ["What color was the {O}?", "What color is the {O}?", "Which color did the {O} have?",
      "What did the {O} look like?",

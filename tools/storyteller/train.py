@@ -25,8 +25,8 @@ from .tokens import Encoder, train_vocabulary
 
 SEED = 1
 BATCH_TOKENS = 2048
-PEAK_RATE, WARMUP, FALL = 1.5e-3, 100, 0.3  # FALL: part of the steps in which the rate falls
-WEIGHT_DECAY, BETAS, CLIP = 0.05, (0.9, 0.98), 1.0
+MUON_RATE, ADAMW_RATE, WARMUP, FALL = 0.02, 1e-3, 100, 0.3  # FALL: part of the steps in which the rate falls
+WEIGHT_DECAY, BETAS, CLIP = 0.01, (0.9, 0.98), 1.0
 SAVE_SECONDS = 120
 
 Batch = tuple[torch.Tensor, torch.Tensor, list[int]]
@@ -45,17 +45,19 @@ def batches(encoder: Encoder, rng: random.Random, n_ctx: int) -> Iterator[Batch]
             ids, targets, lengths = [], [], []
 
 
-def optimizer_of(model: Llama) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, PEAK_RATE, BETAS, fused=True)
+def optimizers_of(model: Llama) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embedding and norms."""
+    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
+    others = [model.embedding.weight, *(p for p in model.parameters() if p.ndim == 1)]
+    return [
+        torch.optim.Muon(matrices, MUON_RATE, weight_decay=WEIGHT_DECAY),
+        torch.optim.AdamW(others, ADAMW_RATE, BETAS, weight_decay=0.0, fused=True),
+    ]
 
 
 def rate(step: int, steps: int) -> float:
-    """Up in WARMUP steps, constant, down to zero in the last FALL of the steps."""
-    return PEAK_RATE * min(1.0, (step + 1) / WARMUP, (steps - step) / (FALL * steps))
+    """A part of the peak: up in WARMUP steps, constant, down to zero in the last FALL of the steps."""
+    return min(1.0, (step + 1) / WARMUP, (steps - step) / (FALL * steps))
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -65,16 +67,19 @@ def save(state: dict[str, Any], path: Path) -> None:
     os.replace(part, path)
 
 
-def learn(model: Llama, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    """One step; the loss before it."""
+def learn(model: Llama, optimizers: list[torch.optim.Optimizer], scale: float, batch: Batch) -> float:
+    """One step at a part of the peak rates; the loss before it."""
     ids, targets, lengths = batch
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(ids, lengths)
     loss = F.cross_entropy(logits.float(), targets)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = scale * optimizer.defaults["lr"]
+        optimizer.step()
+        optimizer.zero_grad()
     return loss.item()
 
 
@@ -84,22 +89,21 @@ def train(out: Path, steps: int, resume: bool) -> None:
     vocabulary = train_vocabulary(SEED)
     encoder = Encoder(vocabulary)
     model = Llama(Config(encoder.processor.vocab_size()))
-    optimizer = optimizer_of(model)
-    done = load(out / "state.pt", model, optimizer) if resume else 0
+    optimizers = optimizers_of(model)
+    done = load(out / "state.pt", model, optimizers) if resume else 0
     print(f"{sum(p.numel() for p in model.parameters())} parameters, from step {done}", flush=True)
 
     def save_all(step: int) -> None:
         weights = model.state_dict()
         save({"config": asdict(model.c), "weights": weights, "vocabulary": vocabulary}, out / "model.pt")
-        save({"weights": weights, "optimizer": optimizer.state_dict(), "step": step}, out / "state.pt")
+        states = [optimizer.state_dict() for optimizer in optimizers]
+        save({"weights": weights, "optimizers": states, "step": step}, out / "state.pt")
 
     begin = saved = time.monotonic()
     n_tokens, mean = 0, 0.0
     data = islice(batches(encoder, random.Random(SEED + 1), model.c.n_ctx), done, steps)
     for step, batch in enumerate(data, done):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps)
-        loss = learn(model, optimizer, batch)
+        loss = learn(model, optimizers, rate(step, steps), batch)
         mean = 0.95 * mean + 0.05 * loss if mean else loss
         n_tokens += len(batch[0])
         now = time.monotonic()
@@ -113,11 +117,12 @@ def train(out: Path, steps: int, resume: bool) -> None:
     print(f"{steps} steps, {n_tokens} tokens, {time.monotonic() - begin:.0f} s", flush=True)
 
 
-def load(path: Path, model: Llama, optimizer: torch.optim.Optimizer) -> int:
+def load(path: Path, model: Llama, optimizers: list[torch.optim.Optimizer]) -> int:
     """Puts a saved state in place; its step."""
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(optimizer_state)
     return state["step"]
 
 
