@@ -3,8 +3,8 @@
  * A panel holds blocks in pairs (the last may be single), for the vectors to stay aligned: the bodies
  * of both, then the f16s of both, each as [VL]. A body is the weights of VL rows, then the block's
  * small scales, each byte as [VL]: the bits of the file, no more.
- * The weights lie in units of 16 or 32 k. Of each weight the `low` lower bits come first in a unit, the
- * `high` upper ones after them. A vector of n-bit pieces is [VL][4] bytes, of four consecutive k; a byte
+ * The weights lie in units of 16 or 32 k. Of each weight the `high` upper bits come first in a unit, for
+ * loads to ascend, then the `low` lower ones. A vector of n-bit pieces is [VL][4] bytes, of four consecutive k; a byte
  * holds one piece of 8 / n such groups of k, the first group in the lowest bits. */
 
 enum { BLOCK_MAX = 256 };
@@ -74,9 +74,9 @@ static void pack_row(const struct blocks *f, uint8_t *body, uint16_t *halves, co
     f->read(q, block);
     for (int i = 0; i < f->n; i += f->unit) {
         uint8_t *const unit = body + i * (f->low + f->high) / 8 * VL;
-        pack_bits(unit, r, q + i, f->unit, f->low, 0);
         if (f->high)
-            pack_bits(unit + f->unit * f->low / 8 * VL, r, q + i, f->unit, f->high, f->low);
+            pack_bits(unit, r, q + i, f->unit, f->high, f->low);
+        pack_bits(unit + f->unit * f->high / 8 * VL, r, q + i, f->unit, f->low, 0);
     }
     for (int i = 0; i < f->n_scales; i++)
         body[scales_at(f) + i * VL + r] = block[f->scales + i];
@@ -104,9 +104,9 @@ static void blocks_unpack(const struct blocks *f, float *y, const void *panel, i
         const uint8_t *const body = block_at(f, panel, b, k / f->n, &halves);
         for (int i = 0; i < f->n; i += f->unit) {
             const uint8_t *const unit = body + i * (f->low + f->high) / 8 * VL;
-            unpack_bits(q + i, unit, lane, f->unit, f->low, 0);
+            unpack_bits(q + i, unit + f->unit * f->high / 8 * VL, lane, f->unit, f->low, 0);
             if (f->high)
-                unpack_bits(q + i, unit + f->unit * f->low / 8 * VL, lane, f->unit, f->high, f->low);
+                unpack_bits(q + i, unit, lane, f->unit, f->high, f->low);
         }
         for (int i = 0; i < f->n_halves; i++)
             d[i] = f16_to_f32(halves[i * VL + lane]);
@@ -205,15 +205,16 @@ INLINE void step4(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const cha
     }
 }
 
-/* the same for weights of 5 bits, whose vector of upper bits follows those of the lower */
+/* the same for weights of 5 bits, whose vector of upper bits precedes those of the lower */
 INLINE void step5(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const char *x)
 {
     const struct acts a = acts_of(nt, x);
     vi dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
         dot[t] = vi_set1(0);
-    vb bit = vb_load(p + 16 * VL);
-    prefetch(p + 16 * VL + AHEAD);
+    vb bit = vb_load(p);
+    prefetch(p + AHEAD);
+    p += 4 * VL;
     for (int v = 0; v < 4; v++, p += 4 * VL) {
         const vb byte = vb_load(p);
         const vb lo = vb_or(vb_bits(byte, 0, 15), vb_bits(bit, -4, 16));

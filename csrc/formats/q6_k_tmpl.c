@@ -32,7 +32,7 @@ INLINE void q6_k_tile(const int nt, float *y, const void *panel, const void *x, 
         const vf d = vf_from_f16(halves);
         for (int j = 0; j < 16; j++, p += 12 * VL) {
             const vf w = vf_mul(d, vf_from_i(vi_from_i8(scales + j * VL)));
-            const vb first = vb_load(p), second = vb_load(p + 4 * VL), upper = vb_load(p + 8 * VL);
+            const vb upper = vb_load(p), first = vb_load(p + 4 * VL), second = vb_load(p + 8 * VL);
             const vb u[4] = {vb_or(vb_bits(first, 0, 15), vb_bits(upper, -4, 48)),
                              vb_or(vb_bits(first, 4, 15), vb_bits(upper, -2, 48)),
                              vb_or(vb_bits(second, 0, 15), vb_bits(upper, 0, 48)),
