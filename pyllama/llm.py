@@ -41,7 +41,7 @@ class LLM:
     max_batch: sequences per forward. prefix_cache: keep KV that is no longer in use, as long as there
     is room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
 
-    `default_params`: what is sampled by where a call says nothing, from generation_config.json.
+    `default_params`: what is sampled by where a call says nothing: what the model recommends.
 
     Raises FileNotFoundError, ModelLoadError (with UnsupportedModelError) naming file and field,
     InsufficientMemoryError before anything is taken when it cannot fit, ValueError for an argument.
@@ -77,7 +77,6 @@ class LLM:
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
         _int("max_batch", max_batch, 1, 1 << 12)
         located = locate(model)
-        folder = os.path.isdir(located.path)
         with open_model(located.path) as source:
             self._model = Model(
                 source,
@@ -92,7 +91,7 @@ class LLM:
                 use_hugepages=use_hugepages,
             )
             self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
-            self.default_params = read_defaults(located.path) if folder else SamplingParams()
+            self.default_params = read_defaults(located.path, source.metadata)
             source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
             self._engine = Engine(self._model, source, progress, prefix_cache)
         self._finalizer = weakref.finalize(self, self._engine.close)

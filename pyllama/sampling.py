@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from .errors import ModelLoadError
 from .weights.json_file import read_json
@@ -30,8 +31,12 @@ ALIASES = {
 MAX_IDS = 1 << 31  # token ids are int32
 
 
-# What a generation_config.json may recommend.
+# What a model may recommend.
 RECOMMENDED = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+GGUF_KEYS = {name: f"general.sampling.{name}" for name in ("top_k", "top_p", "min_p")} | {
+    "temperature": "general.sampling.temp",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,16 +220,17 @@ def params_from(
     return replace(defaults or SamplingParams(), **named)  # type: ignore[arg-type]
 
 
-def read_defaults(folder: str) -> SamplingParams:
-    """What generation_config.json of a Hugging Face folder recommends; without one, plain sampling.
+def read_defaults(path: str, metadata: Mapping[str, Any]) -> SamplingParams:
+    """What the model at `path` recommends: generation_config.json of a Hugging Face folder, the keys
+    general.sampling.* of a GGUF file's metadata; without them, plain sampling.
 
     `do_sample` is not read, as in vLLM: it says what transformers does, not what suits the model.
     Raises ModelLoadError naming file and field.
     """
-    path = os.path.join(folder, "generation_config.json")
-    if not os.path.exists(path):
-        return SamplingParams()
-    found = read_json(path).values
+    found: Mapping[str, Any] = {name: metadata.get(key) for name, key in GGUF_KEYS.items()}
+    if os.path.isdir(path):
+        path = os.path.join(path, "generation_config.json")
+        found = read_json(path).values if os.path.exists(path) else {}
     given = {name: found[name] for name in RECOMMENDED if found.get(name) is not None}
     try:
         return SamplingParams(**given)

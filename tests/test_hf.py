@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from pyllama import LLM, SamplingParams
 from pyllama.errors import ModelLoadError, UnsupportedModelError
+from pyllama.sampling import read_defaults
 from pyllama.weights import open_model
 
 STORIES = SHARED / "stories260k" / "hf"
@@ -190,3 +191,12 @@ def test_the_model_recommends_how_to_sample(tmp_path: Path) -> None:
 def test_bad_recommendations(tmp_path: Path, generation: Any, message: str) -> None:
     with pytest.raises(ModelLoadError, match=rf"generation_config\.json: .*{message}"):
         LLM(trained_folder(tmp_path, generation))
+
+
+def test_a_gguf_file_recommends_too() -> None:
+    keys = {"temp": 0.6, "top_k": 20, "penalty_repeat": 1.1, "mirostat": 2, "top_p": None}
+    metadata = {f"general.sampling.{name}": value for name, value in keys.items()}
+    expected = SamplingParams(temperature=0.6, top_k=20, repetition_penalty=1.1)
+    assert read_defaults("a.gguf", metadata) == expected
+    with pytest.raises(ModelLoadError, match=r"a\.gguf: temperature: expected a number, found 'hot'"):
+        read_defaults("a.gguf", metadata | {"general.sampling.temp": "hot"})
