@@ -27,12 +27,11 @@ def draw_cast(rng: random.Random, plot: Plot, wish: Mapping[str, str] | None = N
     """Values of all variables that fit each other and the plot. `wish` holds values that are set."""
     cast = {variable: rng.choice(values) for variable, values in VARIABLES.items()}
     cast |= {"object": rng.choice(plot.objects), "color": rng.choice(plot.colors)}
-    for prefix, name, kind in (("", "name", "kind"), ("friend_", "friend", "friend_kind")):
-        gender = rng.choices(GENDERS, (48, 48, 4))[0]
-        kinds = [k for k, genders in KIND_GENDERS.items() if gender in genders]
-        people = [k for k in kinds if k not in ANIMALS]
-        cast[prefix + "gender"], cast[name] = gender, rng.choice(NAMES[gender])
-        cast[kind] = rng.choice(people if rng.random() < 0.15 else kinds)
+    gender = rng.choice(GENDERS)
+    kinds = [k for k, genders in KIND_GENDERS.items() if gender in genders]
+    people = [k for k in kinds if k not in ANIMALS]
+    cast |= {"gender": gender, "name": rng.choice(NAMES[gender])}
+    cast["kind"] = rng.choice(people if rng.random() < 0.15 else kinds)
     cast |= wish or {}
     for one, other in DIFFERENT:
         if cast[one] == cast[other]:
@@ -41,14 +40,8 @@ def draw_cast(rng: random.Random, plot: Plot, wish: Mapping[str, str] | None = N
 
 
 def cast_fits(cast: Cast) -> bool:
-    """Whether names, kinds and genders go together."""
-    return all(
-        GENDER_OF[cast[name]] == cast[gender] and cast[gender] in KIND_GENDERS[cast[kind]]
-        for name, kind, gender in (
-            ("name", "kind", "gender"),
-            ("friend", "friend_kind", "friend_gender"),
-        )
-    )
+    """Whether name, kind and gender go together."""
+    return GENDER_OF[cast["name"]] == cast["gender"] and cast["gender"] in KIND_GENDERS[cast["kind"]]
 
 
 def tell(rng: random.Random, plot: Plot | None = None, cast: Cast | None = None) -> Story:

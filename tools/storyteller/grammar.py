@@ -24,13 +24,11 @@ PLOTS: Final = {
 }  # fmt: skip
 SLOT: Final = re.compile(r"\{(\w+)\}")
 WORD: Final = re.compile(r"[A-Za-z]+")
-DIFFERENT: Final = (("name", "friend"), ("kind", "friend_kind"), ("spot", "spot2"))
+DIFFERENT: Final = (("kind", "friend_kind"), ("spot", "spot2"))
 # variable -> the one it decides, and how
 DECIDES: Final = (
     ("name", "gender", GENDER_OF),
     ("kind", "gender", KIND_GENDERS),
-    ("friend", "friend_gender", GENDER_OF),
-    ("friend_kind", "friend_gender", KIND_GENDERS),
 )
 
 

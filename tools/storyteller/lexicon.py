@@ -14,7 +14,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-GENDERS: Final = ("m", "f", "n")
+GENDERS: Final = ("m", "f")
 NAMES: Final = {
     "m": words(
         "Tom Ben Max Oscar Finn Leo Hugo Sam Jack Otto Felix Theo Milo Arlo Bruno Casper Emil Gus Henry Ivo "
@@ -24,21 +24,20 @@ NAMES: Final = {
         "Anna Lily Mia Rosa Clara Nora Ella Ruby Ida Emma Greta Hazel Iris Julia Lucy Maya Nell Olga Penny "
         "Polly Sara Tilda Uma Vera Wanda Zoe Alma Betty Cora Daisy"
     ),
-    "n": words("Bolt Zip Dot Nib Bip Tock"),
 }
 GENDER_OF: Final = {name: gender for gender, names in NAMES.items() for name in names}
 
-# Kinds that any name of "m" or "f" may have; the others go with one gender alone.
+# Kinds that any name may have; the others go with one gender alone. The friend is one of these, and has no
+# name: "it" and "the owl" are enough, and what has a name is the hero.
 ANIMALS: Final = words(
     "fox rabbit bear mouse owl frog duck hedgehog squirrel cat dog pig goat pony cow turtle otter beaver "
     "lamb goose badger mole deer kitten puppy hen sparrow panda lion elephant monkey penguin dragon wolf "
-    "tiger horse unicorn"
+    "tiger horse unicorn robot snail beetle"
 )
 KIND_GENDERS: Final = {
     **dict.fromkeys(ANIMALS, "mf"),
     **dict.fromkeys(("boy", "prince", "knight", "king", "wizard"), "m"),
     **dict.fromkeys(("girl", "princess", "queen", "fairy", "witch"), "f"),
-    **dict.fromkeys(("robot", "snail", "beetle"), "n"),
 }
 TRAITS: Final = words(
     "little small young kind brave shy cheerful curious clever quiet gentle friendly happy funny lively"
@@ -91,8 +90,7 @@ TIMES: Final = [
 
 VARIABLES: Final[dict[str, list[str]]] = {
     "name": list(GENDER_OF), "gender": list(GENDERS), "kind": list(KIND_GENDERS), "trait": TRAITS,
-    "friend": list(GENDER_OF), "friend_gender": list(GENDERS), "friend_kind": list(KIND_GENDERS),
-    "friend_trait": FRIEND_TRAITS, "place": list(PLACES), "place_trait": PLACE_TRAITS,
+    "friend_kind": ANIMALS, "friend_trait": FRIEND_TRAITS, "place": list(PLACES), "place_trait": PLACE_TRAITS,
     "object": OBJECTS, "color": [*COLORS, *PLANT_TRAITS], "spot": SPOTS, "spot2": SPOTS, "height": HEIGHTS,
     "trap": TRAPS, "fear": FEARS, "relative": RELATIVES, "treat": TREATS, "find": FINDS, "time": TIMES,
 }  # fmt: skip
@@ -113,7 +111,7 @@ def _slots() -> dict[str, tuple[str, dict[str, str]]]:
         slots[slot] = (variable, texts)
 
     plain = {
-        "N": "name", "K": "kind", "A": "trait", "F": "friend", "G": "friend_kind", "B": "friend_trait",
+        "N": "name", "K": "kind", "A": "trait", "G": "friend_kind", "B": "friend_trait",
         "P": "place", "D": "place_trait", "O": "object", "C": "color", "S": "spot", "U": "spot2",
         "W": "height", "V": "trap", "X": "fear", "R": "relative", "Y": "treat", "J": "find", "when": "time",
     }  # fmt: skip
@@ -136,13 +134,9 @@ def _slots() -> dict[str, tuple[str, dict[str, str]]]:
         add(slot, variable, {value: _capital(text) for value, text in texts.items()})
     add("at", "place", PLACES)
     add("At", "place", {place: _capital(at) for place, at in PLACES.items()})
-    for prefix, variable in (("", "gender"), ("f", "friend_gender")):
-        for i, word in enumerate(("he", "his", "him", "himself")):
-            forms = [w[i] for w in (("he", "his", "him", "himself"), ("she", "her", "her", "herself"))]
-            forms.append(("it", "its", "it", "itself")[i])
-            add(prefix + word, variable, dict(zip(GENDERS, forms, strict=True)))
-            capitals = dict(zip(GENDERS, map(_capital, forms), strict=True))
-            add(prefix + _capital(word), variable, capitals)
+    for male, female in (("he", "she"), ("his", "her"), ("him", "her"), ("himself", "herself")):
+        add(male, "gender", {"m": male, "f": female})
+        add(_capital(male), "gender", {"m": _capital(male), "f": _capital(female)})
     return slots
 
 

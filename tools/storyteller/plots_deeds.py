@@ -16,15 +16,15 @@ SHARE: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            '{When}, {F}, {aB} {G}, came by. "May I try your {O}?" {fhe} asked. "No, it is mine!" said {N}.',
-            "{F}, {aB} {G}, wanted to see the {O} too. But {N} did not want to share it.",
-            "But {N} did not want to share the {O} with anyone, not even with {F}, {aB} {G} from next door.",
+            '{When}, {aB} {G} came by. "May I try your {O}?" it asked. "No, it is mine!" said {N}.',
+            "{AB} {G} wanted to see the {O} too. But {N} did not want to share it.",
+            "But {N} did not want to share the {O} with anyone, not even with {aB} {G} from next door.",
         ],
         "sorrow": [
             "",
-            "{F} went away with a sad face.",
-            '"That is not nice," said {F}, and {fhe} walked away.',
-            "{F} said nothing, but a tear ran down {fhis} cheek.",
+            "The {G} went away with a sad face.",
+            '"That is not nice," said the {G}, and it walked away.',
+            "The {G} said nothing, but a tear ran down its cheek.",
         ],
         "attempt": [
             "{N} played alone with the {C} {O}, but soon it was no fun.",
@@ -33,25 +33,25 @@ SHARE: Final = Plot(
             "{He} hid the {O} {S}, but that was no fun at all.",
         ],
         "+thought": [
-            "{He} thought of the sad face of {F}.",
-            '"Why am I not happy?" {he} asked. Then {he} thought of {F}.',
+            "{He} thought of the sad face of the {G}.",
+            '"Why am I not happy?" {he} asked. Then {he} thought of the {G}.',
             '{His} {R} said, "{AO} is only good if you share it."',
-            "That night, {N} could not sleep. {He} thought of {F} all the time.",
+            "That night, {N} could not sleep. {He} thought of the {G} all the time.",
         ],
         "resolve": [
-            'So {N} ran to {F} and said, "I am sorry. Would you like to play with my {O}?"',
-            '{N} went to see {F}. "I was not nice to you," {he} said. "Let us share the {O}."',
-            'The next day, {N} brought the {C} {O} to {F}. "Today it is your turn," {he} said.',
+            'So {N} ran to the {G} and said, "I am sorry. Would you like to play with my {O}?"',
+            '{N} went to see the {G}. "I was not nice to you," {he} said. "Let us share the {O}."',
+            'The next day, {N} brought the {C} {O} to the {G}. "Today it is your turn," {he} said.',
         ],
         "thanks": [
-            '"Yes, please!" said {F}, and {fhe} smiled again.',
-            "{F} was so happy that {fhe} jumped up and down.",
-            '"Thank you, {N}!" said {F}. "I know a good game for two."',
+            '"Yes, please!" said the {G}, and it smiled again.',
+            "The {G} was so happy that it jumped up and down.",
+            '"Thank you, {N}!" said the {G}. "I know a good game for two."',
         ],
         "ending": [
             "They shared the {O} all day, and it was more fun than ever.",
             "From then on, they took turns with the {O}, and both were happy.",
-            "Now {N} liked to share the {O} with {F}.",
+            "Now {N} liked to share the {O} with the {G}.",
         ],
         "lesson": [
             "{N} learned that things are more fun when you share them.",
@@ -66,7 +66,10 @@ SHARE: Final = Plot(
             "{N} did not want to share the {O}.",
             "The problem was that {N} did not share the {C} {O}.",
         ],
-        "ending": ["In the end, {N} and {F} shared the {O}.", "{N} said sorry and shared the {O} with {F}."],
+        "ending": [
+            "In the end, {N} and the {G} shared the {O}.",
+            "{N} said sorry and shared the {O} with the {G}.",
+        ],
         "lesson": ["{N} learned that things are more fun when you share them."],
     },
 )
@@ -79,9 +82,9 @@ GIFT: Final = Plot(
         "opening": OPENINGS,
         "scene": SCENES,
         "+problem": [
-            "{When}, it was the birthday of {F}, {aB} {G}. But {N} had no gift!",
-            "{N} had a good friend, {aB} {G} named {F}. It was the birthday of {F}, and {N} had no gift.",
-            "{F}, {aB} {G}, asked {N} to come to a birthday party. But {N} had no gift and no money.",
+            "{When}, it was the birthday of {aB} {G}. But {N} had no gift!",
+            "{N} had a good friend, {aB} {G}. It was the birthday of the {G}, and {N} had no gift.",
+            "{AB} {G} asked {N} to come to a birthday party. But {N} had no gift and no money.",
         ],
         "sorrow": SORROWS,
         "attempt": [
@@ -101,19 +104,19 @@ GIFT: Final = Plot(
             "It took a long time, but at last {aC} {O} was ready.",
         ],
         "+resolve": [
-            "{N} went to the party and gave the {O} to {F}.",
-            '"Happy birthday!" said {N} and gave {F} the {C} {O}.',
-            'At the party, {F} opened the gift. "{AC} {O}!" {fhe} cried.',
+            "{N} went to the party and gave the {O} to the {G}.",
+            '"Happy birthday!" said {N} and gave the {G} the {C} {O}.',
+            'At the party, the {G} opened the gift. "{AC} {O}!" it cried.',
         ],
         "thanks": [
-            '"Did you make this for me?" asked {F}. "It is the best gift of all!"',
-            "{F} hugged {N} and did not let go for a long time.",
-            '"Thank you, {N}!" said {F}. "I love it."',
+            '"Did you make this for me?" asked the {G}. "It is the best gift of all!"',
+            "The {G} hugged {N} and did not let go for a long time.",
+            '"Thank you, {N}!" said the {G}. "I love it."',
         ],
         "ending": [
-            "{F} took the {O} along everywhere.",
-            "{N} was happy, because {F} loved the gift.",
-            "Of all the gifts, {F} liked the {O} best.",
+            "The {G} took the {O} along everywhere.",
+            "{N} was happy, because the {G} loved the gift.",
+            "Of all the gifts, the {G} liked the {O} best.",
         ],
         "lesson": [
             "{N} learned that the best gifts come from the heart.",
@@ -124,8 +127,11 @@ GIFT: Final = Plot(
     },
     wishes=["a birthday gift", "{aK} who made a gift for {aG}", "{aK} who made {aO}"],
     answers={
-        "problem": ["{N} had no gift for {F}.", "It was the birthday of {F}, and {N} had no gift."],
-        "ending": ["In the end, {F} loved the {C} {O}.", "{N} made {aO} for {F}, and {F} loved it."],
+        "problem": ["{N} had no gift for the {G}.", "It was the birthday of the {G}, and {N} had no gift."],
+        "ending": [
+            "In the end, the {G} loved the {C} {O}.",
+            "{N} made {aO} for the {G}, and the {G} loved it.",
+        ],
         "lesson": ["{N} learned that the best gifts come from the heart."],
     },
 )
@@ -140,7 +146,7 @@ MUSIC_PLOT: Final = Plot(
         "own": OWNS,
         "+problem": [
             "{N} wanted to play the {O} at the summer party, but every note was wrong.",
-            "Soon there would be a big party {at} the {P}. {N} wanted to play the {O}, but {he} could not.",
+            "Soon there would be a big party. {N} wanted to play the {O}, but {he} could not.",
             "{When}, {N} tried to play a song on the {O}. It sounded so bad that the birds flew away.",
         ],
         "sorrow": SORROWS,
@@ -155,12 +161,12 @@ MUSIC_PLOT: Final = Plot(
         "tell": [
             '"I cannot play the {O}," said {N}.',
             '"I want to play my {O} for everyone," said {N}, "but it sounds bad."',
-            "{N} showed {F} the {O} and played a sad little note.",
+            "{N} showed the {G} the {O} and played a sad little note.",
         ],
         "help": [
-            '"Play one note, and play it slowly," said {F}. "And then play it again, every day."',
-            '"I could not play at first either," said {F}. "We will practice together."',
-            '"Nobody can do it on the first day," said {F}. "Let me teach you a small song."',
+            '"Play one note, and play it slowly," said the {G}. "And then play it again, every day."',
+            '"I could not play at first either," said the {G}. "We will practice together."',
+            '"Nobody can do it on the first day," said the {G}. "Let me teach you a small song."',
         ],
         "+resolve": [
             "So {N} practiced every day. After some weeks, the {O} sounded sweet and clear.",
@@ -170,7 +176,7 @@ MUSIC_PLOT: Final = Plot(
         "ending": [
             "At the party, {N} played the {O}, and everyone clapped.",
             "Then {N} played a whole song on the {C} {O}, and even the birds came back to listen.",
-            "When {N} played the {O} for everyone, {F} danced, and the whole {P} danced too.",
+            "When {N} played the {O} for everyone, the {G} danced, and all the others danced too.",
         ],
         "thanks": THANKS,
         "lesson": [
@@ -217,12 +223,12 @@ GARDEN: Final = Plot(
         "tell": [
             '"My {O} does not grow," said {N}.',
             '"I planted a seed," {he} said, "but there is no {O}."',
-            "{N} showed {F} the place where the seed was.",
+            "{N} showed the {G} the place where the seed was.",
         ],
         "help": [
-            '"A seed needs water, sun and time," said {F}. "You must wait."',
-            '"Give it some water every day," said {F}, "and do not dig it up."',
-            '"{AO} does not grow in one day," said {F}. "Let us water it together."',
+            '"A seed needs water, sun and time," said the {G}. "You must wait."',
+            '"Give it some water every day," said the {G}, "and do not dig it up."',
+            '"{AO} does not grow in one day," said the {G}. "Let us water it together."',
         ],
         "+resolve": [
             "So they watered the seed every day and waited. First there was one leaf, and then two.",
@@ -236,8 +242,8 @@ GARDEN: Final = Plot(
         ],
         "thanks": THANKS,
         "ending": [
-            "Everyone {at} the {P} came to see the {O} that {N} had grown.",
-            "{N} had grown the best {O} {at} the {P}.",
+            "Everyone came to see the {O} that {N} had grown.",
+            "{N} had grown the best {O} of all.",
             "{N} showed the {C} {O} to everyone and was very proud.",
         ],
         "lesson": [

@@ -19,7 +19,7 @@ LONELY: Final = Plot(
             "But {N} was lonely. {He} had nobody to play with.",
             "There was only one thing {he} did not have, and that was a friend. {N} was lonely.",
             '{When}, {N} sat alone with the {O}. "I wish I had a friend," {he} said.',
-            "All the others {at} the {P} had a friend, but {N} was lonely.",
+            "All the others had a friend, but {N} was lonely.",
         ],
         "attempt": [
             "{He} tried to play alone, but it was no fun.",
@@ -29,16 +29,16 @@ LONELY: Final = Plot(
             "{He} waited all day long, but nobody came.",
         ],
         "+meeting": [
-            "Then {aB} {G} came to live {at} the {P}. {fHis} name was {F}.",
-            "Then something good happened. {AB} {G} named {F} came to live next door.",
-            "A little later, {he} saw someone new {at} the {P}. It was {F}, {aB} {G}.",
-            "The next day, {he} heard someone sing {S}. It was {aB} {G} named {F}.",
+            "Then {aB} {G} came to live next door.",
+            "Then something good happened. {AB} {G} came to live not far away.",
+            "A little later, {he} saw someone new. It was {aB} {G}.",
+            "The next day, {he} heard someone sing {S}. It was {aB} {G}.",
         ],
         "question": [
-            '"Hello," said {F}. "I am new here. What is your name?"',
-            '"What a nice {O}!" said {F}. "Is it yours?"',
-            '"Why do you sit here all alone?" asked {F}.',
-            "{F} looked at the {C} {O} and smiled.",
+            '"Hello," said the {G}. "I am new here. What is your name?"',
+            '"What a nice {O}!" said the {G}. "Is it yours?"',
+            '"Why do you sit here all alone?" asked the {G}.',
+            "The {G} looked at the {C} {O} and smiled.",
         ],
         "tell": [
             '"I am {N}," said {N}, "and this is my {O}. I have nobody to play with."',
@@ -46,20 +46,21 @@ LONELY: Final = Plot(
             '"I am looking for a friend," said {N} in a small voice.',
         ],
         "+resolve": [
-            '"Then let us play together," said {F}. They played with the {O} until the sun went down.',
-            '"I have no friend here either," said {F}. "Let us be friends!" They played with the {C} {O}.',
-            '"May I play with you?" asked {F}. "Yes, please!" said {N}, and {he} gave {F} the {O}.',
+            '"Then let us play together," said the {G}. They played with the {O} until the sun went down.',
+            '"I have no friend here either," said the {G}. "Let us be friends!" '
+            "They played with the {C} {O}.",
+            '"May I play with you?" asked the {G}. "Yes, please!" said {N}, and {he} gave the {G} the {O}.',
         ],
         "joy": [
             "",
             "They laughed so much that they fell over.",
             "{N} had never had so much fun.",
-            "{F} knew many games, and {N} knew many songs.",
+            "The {G} knew many games, and {N} knew many songs.",
         ],
         "ending": [
             "{N} was not lonely anymore.",
             "Now {N} had a friend, and {he} was never lonely again.",
-            "From then on, {N} and {F} played with the {O} every day, and nobody was lonely.",
+            "From then on, {N} and the {G} played with the {O} every day, and nobody was lonely.",
         ],
         "lesson": [
             "{N} learned that a kind word can make a new friend.",
@@ -72,7 +73,7 @@ LONELY: Final = Plot(
     answers={
         "problem": ["{N} was lonely.", "{N} had nobody to play with."],
         "ending": [
-            "In the end, {N} and {F} became friends.",
+            "In the end, {N} and the {G} became friends.",
             "{N} found a friend and was not lonely anymore.",
         ],
         "lesson": ["{N} learned that a kind word can make a new friend."],
@@ -91,7 +92,7 @@ AFRAID: Final = Plot(
             "But {N} had one problem. {He} was afraid of {X}.",
             "There was one thing that {he} did not like. {N} was afraid of {X}.",
             "{N} was happy all day, but {he} was afraid of {X}.",
-            "Everyone {at} the {P} knew that {N} was afraid of {X}.",
+            "Everyone knew that {N} was afraid of {X}.",
         ],
         "attempt": [
             "{He} hid under a blanket and held the {O}, but {he} was still afraid.",
@@ -104,13 +105,13 @@ AFRAID: Final = Plot(
         "tell": [
             '"I am afraid of {X}," said {N} in a small voice.',
             '"Please do not laugh," said {N}. "I am afraid of {X}."',
-            "{N} told {F} that {he} was afraid of {X}.",
+            "{N} told the {G} that {he} was afraid of {X}.",
         ],
         "help": [
-            '"I was afraid of {X} too," said {F}. "Hold your {O} tight and count to ten."',
-            '"You are braver than you think," said {F}. "I will stay with you."',
-            '"Let us go together," said {F}. "Take your {O} with you, and I will take your hand."',
-            '"Everybody is afraid of something," said {F}. "Let us try it step by step."',
+            '"I was afraid of {X} too," said the {G}. "Hold your {O} tight and count to ten."',
+            '"You are braver than you think," said the {G}. "I will stay with you."',
+            '"Let us go together," said the {G}. "Take your {O} with you, and I will take your hand."',
+            '"Everybody is afraid of something," said the {G}. "Let us try it step by step."',
         ],
         "+resolve": [
             "{N} held the {C} {O} and took a deep breath. Slowly, the fear went away.",
@@ -133,7 +134,7 @@ AFRAID: Final = Plot(
     wishes=["{aK} who was afraid of {X}", "{aK} who was not brave", "being brave"],
     answers={
         "problem": ["{N} was afraid of {X}.", "The problem was that {N} was afraid of {X}."],
-        "ending": ["In the end, {N} was not afraid of {X} anymore.", "{F} helped {N} to be brave."],
+        "ending": ["In the end, {N} was not afraid of {X} anymore.", "The {G} helped {N} to be brave."],
         "lesson": ["{N} learned that to be brave is to try, even with a shaking heart."],
     },
 )
@@ -168,12 +169,12 @@ ASTRAY: Final = Plot(
         "tell": [
             '"I cannot find my way home," said {N}.',
             '"I lost my way," {he} said. "My home is {at} the {P}, but I do not know where that is."',
-            "{N} told {F} about the long way and the fog.",
+            "{N} told the {G} about the long way and the fog.",
         ],
         "help": [
-            '"I know every path here," said {F}. "Follow me."',
-            '"Your home is not far," said {F}. "Come, I will show you the way."',
-            '"I can smell the {P} from here," said {F}. "Stay close to me."',
+            '"I know every path here," said the {G}. "Follow me."',
+            '"Your home is not far," said the {G}. "Come, I will show you the way."',
+            '"I can smell the {P} from here," said the {G}. "Stay close to me."',
         ],
         "+resolve": [
             "They went past a mill and over a bridge, and there was the {P}!",
@@ -184,7 +185,7 @@ ASTRAY: Final = Plot(
         "ending": [
             "{N} was home again, and {he} put the {O} next to the bed.",
             "{N} was safe at home with the {C} {O}.",
-            "{N} was home at last. {He} gave {F} the {O} as a gift.",
+            "{N} was home at last. {He} gave the {G} the {O} as a gift.",
         ],
         "lesson": [
             "{N} learned to look well at the path before {he} goes far.",
@@ -196,7 +197,7 @@ ASTRAY: Final = Plot(
     wishes=["{aK} who lost {his} way", "{aK} who could not find the way home", "{aK} far from home"],
     answers={
         "problem": ["{N} lost {his} way.", "{N} could not find the way home."],
-        "ending": ["In the end, {N} was home again.", "{F} showed {N} the way home."],
+        "ending": ["In the end, {N} was home again.", "The {G} showed {N} the way home."],
         "lesson": ["{N} learned that there is no shame in asking the way."],
     },
 )
@@ -210,41 +211,41 @@ RESCUE: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "{When}, {N} heard a cry. {AB} {G} named {F} was stuck {V}.",
-            "{When}, {N} went out and heard someone call for help. It was {F}, {aB} {G}, who was stuck {V}.",
-            '{When}, {aB} {G} named {F} fell and was stuck {V}. "Help!" cried {F}.',
+            "{When}, {N} heard a cry. {AB} {G} was stuck {V}.",
+            "{When}, {N} went out and heard someone call for help. It was {aB} {G}, who was stuck {V}.",
+            '{When}, {aB} {G} fell and was stuck {V}. "Help!" cried the {G}.',
         ],
         "question": [
             '"Do not be afraid!" called {N}. "I will help you."',
-            '"What happened?" asked {N}. "I did not look where I was going," said {F}.',
-            '"Please help me," said {F}. "I cannot get out."',
+            '"What happened?" asked {N}. "I did not look where I was going," said the {G}.',
+            '"Please help me," said the {G}. "I cannot get out."',
             '"I am coming!" cried {N}, and {he} ran as fast as {he} could.',
         ],
         "attempt": [
-            "{N} pulled as hard as {he} could, but {F} did not move.",
-            "{He} reached out, but {F} was too far away.",
+            "{N} pulled as hard as {he} could, but the {G} did not move.",
+            "{He} reached out, but the {G} was too far away.",
             "{N} looked for someone strong, but nobody was near.",
             "{He} called the others, but it was too far for them to hear.",
         ],
         "+help": [
-            "Then {N} had an idea. {He} took the {C} {O} and held it out to {F}.",
+            "Then {N} had an idea. {He} took the {C} {O} and held it out to the {G}.",
             '"I know!" said {N}. "I have my {O}. Hold on to the other end!"',
             '{N} thought of the {O}. "This will help," {he} said, and held out one end.',
         ],
         "resolve": [
-            "{F} held the {O} tight, and {N} pulled and pulled. Plop! {F} was free.",
-            "{N} pulled with all {his} might. Bit by bit, {F} came out.",
-            "One, two, three! {N} pulled at the {O}, and out came {F}.",
+            "The {G} held the {O} tight, and {N} pulled and pulled. Plop! The {G} was free.",
+            "{N} pulled with all {his} might. Bit by bit, the {G} came out.",
+            "One, two, three! {N} pulled at the {O}, and out came the {G}.",
         ],
         "thanks": [
-            '"You saved me!" said {F}. "Thank you, {N}."',
-            '{F} gave {N} a big hug. "I will never forget it," {fhe} said.',
-            '"How can I thank you?" asked {F}. "Be my friend," said {N}.',
+            '"You saved me!" said the {G}. "Thank you, {N}."',
+            'The {G} gave {N} a big hug. "I will never forget it," it said.',
+            '"How can I thank you?" asked the {G}. "Be my friend," said {N}.',
         ],
         "ending": [
-            "{F} was safe, and the {O} was only a little dirty.",
-            "{F} was not stuck anymore, and {N} was very proud of the {O}.",
-            "Everyone {at} the {P} heard how {N} saved {F} with {aC} {O}.",
+            "The {G} was safe, and the {O} was only a little dirty.",
+            "The {G} was not stuck anymore, and {N} was very proud of the {O}.",
+            "Everyone heard how {N} saved the {G} with {aC} {O}.",
         ],
         "lesson": [
             "{N} learned that even a small one can help a lot.",
@@ -255,8 +256,8 @@ RESCUE: Final = Plot(
     },
     wishes=["{aK} who saved a friend", "{aK} who helped {aG}", "{aG} who was stuck {V}"],
     answers={
-        "problem": ["{F} was stuck {V}.", "The problem was that {F} was stuck {V}."],
-        "ending": ["In the end, {N} saved {F} with the {O}.", "{N} pulled {F} out with the {C} {O}."],
+        "problem": ["The {G} was stuck {V}.", "The problem was that the {G} was stuck {V}."],
+        "ending": ["In the end, {N} saved the {G} with the {O}.", "{N} pulled the {G} out with the {C} {O}."],
         "lesson": ["{N} learned that even a small one can help a lot."],
     },
 )

@@ -45,7 +45,7 @@ ALL_PLOTS: Final[list[Talk]] = [
     ),
     (
         ["Who is {N}?", "What is {N}?", "Who was {N}?", "What kind of animal is {N}?", "What was {N}?",
-         "What kind of hero is {N}?", "Tell me about {N}.", "Is {N} an animal?"],
+         "What kind of hero is {N}?", "Tell me about {N}."],
         ["{N} is {aA} {K}.", "{N} is {aA} {K} who lives {at} {aD} {P}."],
     ),
     (
@@ -63,8 +63,8 @@ ALL_PLOTS: Final[list[Talk]] = [
         ["It happened {at} {aD} {P}.", "{N} lived {at} {aD} {P}."],
     ),
     (
-        ["Who is {F}?", "Who was {F}?", "What is {F}?", "What kind of animal is {F}?", "Tell me about {F}."],
-        ["{F} is {aB} {G}.", "{F} is {aG}."],
+        ["Who is the {G}?", "What is the {G} like?", "What was the {G} like?", "Tell me about the {G}."],
+        ["It is {aB} {G}.", "The {G} is {aB} {G} that {N} met."],
     ),
     (
         ["What is the title of your story?", "What is the story called?", "What is the title of the story?",
@@ -75,7 +75,7 @@ ALL_PLOTS: Final[list[Talk]] = [
         ["Did it end well?", "Was {N} happy in the end?", "Is there a happy ending?",
          "Does the story end well?",
          "Was there a happy ending?", "Did the story have a happy ending?", "Was everyone happy in the end?"],
-        ["Yes, in the end {N} was happy.", "Yes, it ended well for {N} and {F}."],
+        ["Yes, in the end {N} was happy.", "Yes, it ended well for {N} and the {G}."],
     ),
     (
         ["How did {N} feel?", "How does {N} feel?", "Was {N} sad?", "How did the hero feel?",
@@ -87,11 +87,11 @@ ALL_PLOTS: Final[list[Talk]] = [
         ["Who are the characters?", "Who is in the story?", "Who else is in the story?",
          "Which characters are there?",
          "Who are the characters in the story?", "How many characters are there?"],
-        ["There are {N}, {aK}, and {F}, {aG}."],
+        ["There are {N}, {aK}, and {aG}."],
     ),
     (
         ["Did you like the story?", "Do you like {N}?", "Do you like the story?", "Do you like your story?"],
-        ["Yes, I like {N} very much.", "Yes, and I like {N} and {F} very much."],
+        ["Yes, I like {N} very much.", "Yes, and I like {N} and the {G} very much."],
     ),
     (
         ["When did it happen?", "When did the story happen?", "When was that?"],
@@ -104,11 +104,11 @@ HELPER: Final[list[Talk]] = [
         ["Who helped {N}?", "Who helped the {K}?", "Who helped the hero?", "Who helped {him}?",
          "Did anyone help {N}?",
          "Who was the helper?", "Did {N} get help?", "Who is the friend of {N}?", "Who helped?"],
-        ["{F} helped {N}.", "{F} the {G} helped {N}.", "It was {F}, {aB} {G}."],
+        ["The {G} helped {N}.", "It was {aB} {G}."],
     ),
     (
-        ["How did {F} help?", "What did {F} do?", "How did {F} help {N}?"],
-        ["{F} was kind and helped {N}."],
+        ["How did the {G} help?", "What did the {G} do?", "How did the {G} help {N}?"],
+        ["The {G} was kind and helped {N}."],
     ),
 ]  # fmt: skip
 OWNER: Final[list[Talk]] = [
@@ -122,7 +122,7 @@ OWNER: Final[list[Talk]] = [
 LOST_NOTHING: Final[list[Talk]] = [(["What did {N} lose?", "What was lost?"], ["{N} did not lose anything."])]
 MET: Final[Talk] = (
     ["Who came?", "Who came by?", "Who did {N} meet?", "Whom did {he} meet?", "Who is the other one?"],
-    ["{N} met {F}, {aG}.", "It was {F}.", "It was {F} the {G}."],
+    ["{N} met {aG}.", "It was the {G}.", "It was {aG}."],
 )
 COLOR: Final[Talk] = (
     ["What color was the {O}?", "What color is the {O}?", "Which color did the {O} have?",
@@ -142,7 +142,7 @@ BY_PLOT: Final[dict[str, list[Talk]]] = {
          ["{N} lost {his} {C} {O}.", "{N} lost {aC} {O}."]),
         (["Who found the {O}?", "Where did they find it?", "Where did {N} find the {O}?",
          "Where did they find the {O}?"],
-         ["They found the {O} {U}.", "{N} and {F} found it {U}."]),
+         ["They found the {O} {U}.", "{N} and the {G} found it {U}."]),
         (["Where did {N} look?", "Where did {N} look first?", "Where did {he} look first?"],
          ["{N} looked {S}.", "First {N} looked {S}."]),
     ],
@@ -155,19 +155,19 @@ BY_PLOT: Final[dict[str, list[Talk]]] = {
     "broken": [
         (["What broke?", "What was broken?", "What did {N} break?"], ["The {C} {O} broke.",
          "It was the {O}."]),
-        (["Who fixed the {O}?", "Who fixed it?"], ["{N} and {F} fixed it together."]),
+        (["Who fixed the {O}?", "Who fixed it?"], ["{N} and the {G} fixed it together."]),
     ],
     "taken": [
-        (["Who took the {O}?", "Who took it?", "Who was the thief?"], ["{F} the {G} took the {O}.",
-         "It was {F}."]),
-        (["What was taken?", "What did {F} take?", "What did the {G} take?"], ["{F} took the {C} {O}."]),
-        (["Why did {F} take the {O}?", "Why did {F} take it?"], ["{F} wanted to have {aO} too."]),
+        (["Who took the {O}?", "Who took it?", "Who was the thief?"], ["The {G} took the {O}.",
+         "It was the {G}."]),
+        (["What was taken?", "What did the {G} take?"], ["The {G} took the {C} {O}."]),
+        (["Why did the {G} take the {O}?", "Why did the {G} take it?"], ["The {G} wanted to have {aO} too."]),
     ],
     "lonely": [
         (["Why was {N} lonely?", "Was {N} lonely?"], ["{N} had no friend to play with."]),
         (["Who became a friend of {N}?", "Who is the friend of {N}?", "Did {N} find a friend?",
          "Who is the new friend?"],
-         ["{F} became a friend of {N}.", "{F} the {G} became a friend of {N}."]),
+         ["The {G} became a friend of {N}."]),
         (["What did they play with?"], ["They played with the {C} {O}."]),
     ],
     "afraid": [
@@ -178,27 +178,28 @@ BY_PLOT: Final[dict[str, list[Talk]]] = {
     ],
     "astray": [
         (["Did {N} come home?", "Did {N} find the way home?", "How did {N} get home?", "Did {he} get home?"],
-         ["Yes, {F} showed {N} the way home."]),
+         ["Yes, the {G} showed {N} the way home."]),
         (["What did {N} lose?", "What did the {K} lose?"], ["{N} lost {his} way."]),
     ],
     "rescue": [
-        (["Who was stuck?", "Who needed help?", "Who called for help?"], ["{F} was stuck {V}."]),
-        (["How did {N} save {F}?", "How did {N} help {F}?", "What did {N} use?"],
-         ["{N} pulled {F} out with the {O}."]),
-        (["Who saved {F}?", "Who helped {F}?", "Who helped?"], ["{N} saved {F}.", "It was {N}."]),
+        (["Who was stuck?", "Who needed help?", "Who called for help?"], ["The {G} was stuck {V}."]),
+        (["How did {N} save the {G}?", "How did {N} help the {G}?", "What did {N} use?"],
+         ["{N} pulled the {G} out with the {O}."]),
+        (["Who saved the {G}?", "Who helped the {G}?", "Who helped?"], ["{N} saved the {G}.", "It was {N}."]),
     ],
     "share": [
-        (["What did {N} not want to share?", "What did {F} want?", "What did they share?"],
+        (["What did {N} not want to share?", "What did the {G} want?", "What did they share?"],
          ["It was the {C} {O}."]),
-        (["Did {N} say sorry?", "Was {N} sorry?"], ["Yes, {N} was sorry and shared the {O} with {F}."]),
+        (["Did {N} say sorry?", "Was {N} sorry?"], ["Yes, {N} was sorry and shared the {O} with the {G}."]),
     ],
     "gift": [
-        (["What was the gift?", "What did {N} make?", "What did {N} give to {F}?", "What did {F} get?"],
-         ["{N} made {aC} {O} for {F}.", "The gift was {aC} {O}."]),
-        (["Whose birthday was it?", "Who had a birthday?"], ["It was the birthday of {F}."]),
+        (["What was the gift?", "What did {N} make?", "What did {N} give to the {G}?",
+          "What did the {G} get?"],
+         ["{N} made {aC} {O} for the {G}.", "The gift was {aC} {O}."]),
+        (["Whose birthday was it?", "Who had a birthday?"], ["It was the birthday of the {G}."]),
     ],
     "truth": [
-        (["What did {N} break?", "What broke?", "What was broken?"], ["{N} broke the {C} {O} of {F}."]),
+        (["What did {N} break?", "What broke?", "What was broken?"], ["{N} broke the {C} {O} of the {G}."]),
         (["Where did {N} hide it?", "Where did {N} hide the {O}?", "Where did {he} hide it?"],
          ["{N} hid it {U}."]),
         (["Did {N} tell the truth?", "Did {N} lie?"],
@@ -221,7 +222,7 @@ WITHOUT_OWNER: Final = ("gift", "truth", "garden")
 WISHES: Final[Lines] = [
     "{aK}", "{aK}", "{aK}", "{aA} {K}", "{aK} named {N}", "{aK} called {N}", "{N}", "{N} the {K}",
     "{aK} and {aG}",
-    "{aK} and {aO}", "{aO}", "{aC} {O}", "{N} and {F}", "{aK} {at} the {P}", "{aA} {K} named {N}", "friends",
+    "{aK} and {aO}", "{aO}", "{aC} {O}", "{N} and {aG}", "{aK} {at} the {P}", "{aA} {K} named {N}", "friends",
     "animals", "something nice", "{aA} {K} {at} {aD} {P}", "{aK} and {his} friend", "{N}, {aA} {K}",
     "the {P}",
 ]  # fmt: skip
