@@ -24,7 +24,7 @@ QUESTIONS: list[tuple[str, list[list[str]]]] = [
     ("Where did it happen?", [["{place}"]]),
     ("What did {name} lose?", [["{object}"]]),
     ("What color was the {object}?", [["{color}"]]),
-    ("Who helped {name}?", [["{friend}"]]),
+    ("Who helped {name}?", [["{friend_kind}"]]),
     ("What did {name} learn?", [["learned"], ["find lost things"]]),
     ("How did it end?", [["{object}"], ["back", "find", "found"]]),
     ("What is a story?", [["tells what happened"]]),
@@ -44,31 +44,22 @@ def sample_stories(llm: LLM, n: int, seed: int = 0) -> list[tuple[str, str, bool
     return [(text, reason, reason == "stop" and check(text).ok) for text, reason in texts]
 
 
-class Chat:
-    """A conversation in the format of the model's chat template."""
-
-    def __init__(self, llm: LLM, temperature: float, seed: int) -> None:
-        self._llm, self._text = llm, ""
-        self._options = {"temperature": temperature, "seed": seed}
-
-    def ask(self, question: str) -> str:
-        """The answer, with all that was said before in view."""
-        self._text += f"<|user|>\n{question}<|end|>\n<|assistant|>\n"
-        ids = self._llm.tokenizer.encode(self._text, special=True)
-        answer = self._llm.generate(ids, SamplingParams(**self._options))[0].text
-        self._text += f"{answer}<|end|>\n"
-        return answer
-
-
 def ask_ten(llm: LLM, temperature: float, seed: int) -> Iterator[tuple[str, str, bool]]:
     """Question, answer, whether it is right; the wish for a story comes first."""
-    chat = Chat(llm, temperature, seed)
-    story = chat.ask(WISH)
+    messages: list[dict[str, str]] = []
+
+    def ask(content: str) -> str:
+        messages.append({"role": "user", "content": content})
+        answer = llm.chat(messages, temperature=temperature, seed=seed)[0].text
+        messages.append({"role": "assistant", "content": answer})
+        return answer
+
+    story = ask(WISH)
     told = check(story)
     yield WISH, story, _is_wished(told)
     for question, wanted in QUESTIONS:
         question = question.format_map(_Facts(told.facts))
-        answer = chat.ask(question)
+        answer = ask(question)
         groups = [[word.format_map(_Facts(told.facts)) for word in words] for words in wanted]
         yield question, answer, all(any(word in answer for word in words) for words in groups)
 

@@ -22,7 +22,7 @@ class Config:
     head_dim: int = 64
     n_ctx: int = 1024
     eps: float = 1e-5
-    rope_base: float = 10000.0
+    rope_base: float = 500000.0
 
 
 class RMSNorm(nn.Module):
@@ -90,7 +90,10 @@ class Llama(nn.Module):
         )
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
-        nn.init.normal_(self.embedding.weight, std=c.dim**-0.5)
+        # As large as what the blocks add, so that these do not drown which token it was; the last norm makes
+        # up for it, since the embedding is the output matrix too.
+        nn.init.normal_(self.embedding.weight)
+        nn.init.constant_(self.norm.weight, c.dim**-0.5)
         for name, weight in self.layers.named_parameters():
             if weight.ndim == 2:
                 residual = name.endswith(("o.weight", "down.weight"))

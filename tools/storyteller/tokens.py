@@ -1,22 +1,26 @@
-"""The vocabulary: SentencePiece BPE with byte fallback, trained on the corpus; documents -> ids."""
+"""The vocabulary: SentencePiece BPE with byte fallback, trained on the corpus; documents -> ids; drills."""
 
 from __future__ import annotations
 
 import io
 import random
 import string
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import sentencepiece
 
 from .chat import Message
 from .corpus import documents
+from .lexicon import SLOTS, VARIABLES
 
 VOCAB_SIZE = 2048
 ROLES = ("system", "user", "assistant")
 SPECIALS = [*(f"<|{role}|>" for role in ROLES), "<|end|>"]
 N_DOCUMENTS = 6000
-UNTRAINED = -100  # what cross_entropy leaves out
+REPEATED = 3.0  # weight of a name, a thing, a pronoun, ... that was said before
+PRONOUNS = frozenset(w for forms in SLOTS.values() if forms[0].endswith("gender") for w in forms[1].values())
+FUNCTION_WORDS = frozenset(("a", "an", "the", "of", "in", "on", "to"))
+Document = tuple[list[int], list[int], list[float]]  # ids, the id after each, how much it counts
 
 
 def train_vocabulary(seed: int) -> bytes:
@@ -44,32 +48,59 @@ def train_vocabulary(seed: int) -> bytes:
 
 
 class Encoder:
-    """Documents -> (ids, targets); a target is the next id where the model has to know it."""
+    """Documents -> ids, targets and their weights: 0 where the model need not know what comes."""
 
     def __init__(self, model: bytes) -> None:
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._id = self.processor.piece_to_id
+        values = {value for variable in VARIABLES.values() for text in variable for value in text.split()}
+        words = (values | PRONOUNS) - FUNCTION_WORDS
+        self._facts = self._pieces(words) - self._pieces(FUNCTION_WORDS)
 
-    def story(self, text: str) -> tuple[list[int], list[int]]:
+    def story(self, text: str) -> Document:
         """BOS text EOS"""
         p = self.processor
         ids = [p.bos_id(), *p.encode(text), p.eos_id()]
-        return ids[:-1], ids[1:]
+        return self._document(ids, [True] * len(ids))
 
-    def chat(self, messages: Iterable[Message]) -> tuple[list[int], list[int]]:
+    def chat(self, messages: Iterable[Message]) -> Document:
         """BOS and for each message: <|role|> newline text <|end|> newline, as the chat template does."""
         newline = self.processor.encode("\n")
-        ids, trained = [self.processor.bos_id()], [False]
+        ids, learned = [self.processor.bos_id()], [False]
         for message in messages:
             head = [self._id(f"<|{message.role}|>"), *newline]
             body = [*self.processor.encode(message.text), self._id("<|end|>")]
             ids += head + body + newline
-            trained += (
-                [False] * len(head) + [message.role == "assistant"] * len(body) + [False] * len(newline)
-            )
-        targets = [t if known else UNTRAINED for t, known in zip(ids[1:], trained[1:], strict=True)]
-        return ids[:-1], targets
+            known = [message.role == "assistant"] * len(body)
+            learned += [False] * len(head) + known + [False] * len(newline)
+        return self._document(ids, learned)
 
-    def document(self, document: str | list[Message]) -> tuple[list[int], list[int]]:
+    def document(self, document: str | list[Message]) -> Document:
         """A story or a chat."""
         return self.story(document) if isinstance(document, str) else self.chat(document)
+
+    def drill(self, rng: random.Random) -> Document:
+        """BOS and a few random pieces again and again, in any order or always the same one.
+
+        Nothing but what was said before helps here, so heads learn to look back and to copy.
+        """
+        p = self.processor
+        first = p.piece_to_id("<0xFF>") + 1  # what comes before are control symbols and bytes
+        pieces = rng.choices(range(first, p.vocab_size()), k=rng.randint(1, 8))
+        n = rng.randint(12, 48)
+        body = rng.choices(pieces, k=n) if rng.random() < 0.5 else (pieces * n)[:n]
+        return [p.bos_id(), *body[:-1]], body, [1.0] * n
+
+    def _pieces(self, words: Collection[str]) -> frozenset[int]:
+        encoded = self.processor.encode([*words, *(f" {word}" for word in words)])
+        return frozenset(i for ids in encoded for i in ids)
+
+    def _document(self, ids: list[int], learned: list[bool]) -> Document:
+        """What was said of hero, friend, place or thing counts more when it is said again, by whomever: most
+        other words of a document are free choices, and there is nothing to be learned from those."""
+        said: set[int] = set()
+        weights = []
+        for i, known in zip(ids, learned, strict=True):
+            weights.append(REPEATED if i in self._facts and i in said else float(known))
+            said.add(i)
+        return ids[:-1], ids[1:], weights[1:]

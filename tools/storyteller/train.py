@@ -1,7 +1,7 @@
 """Trains the storyteller: python -m storyteller.train OUT_DIR [--steps N]. Same seed, same data and start.
 
-The rate stays at its peak for most of the run and falls to zero in the last part, so a run that was stopped
-before may go on with --resume and other steps, as if those had been its steps from the beginning.
+The rate stays at its peak for the first part of the run and then falls to zero. A run that was stopped goes
+on with --resume.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +25,38 @@ from .tokens import Encoder, train_vocabulary
 
 SEED = 1
 BATCH_TOKENS = 2048
-MUON_RATE, ADAMW_RATE, WARMUP, FALL = 0.02, 1e-3, 100, 0.3  # FALL: part of the steps in which the rate falls
+MUON_RATE, EMBEDDING_RATE, NORM_RATE = 0.02, 0.01, 1e-3
+WARMUP, FALL = 50, 0.9  # steps; the part of the steps in which the rate falls
+FOCUS = 0.6  # the part of the steps in which repeated facts weigh more than other words
+DRILLS, DRILL_PART = 120, 0.1  # steps of nothing but drills; their part of the documents after that
 WEIGHT_DECAY, BETAS, CLIP = 0.01, (0.9, 0.98), 1.0
 SAVE_SECONDS = 120
 
-Batch = tuple[torch.Tensor, torch.Tensor, list[int]]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]
 
 
 def batches(encoder: Encoder, rng: random.Random, n_ctx: int) -> Iterator[Batch]:
-    """Whole documents packed into one row: ids, targets and the documents' lengths."""
-    ids: list[int] = []
-    targets: list[int] = []
-    lengths: list[int] = []
-    for document in documents(rng):
-        x, y = encoder.document(document)
-        ids, targets, lengths = ids + x[:n_ctx], targets + y[:n_ctx], [*lengths, min(len(x), n_ctx)]
-        if len(ids) >= BATCH_TOKENS:
-            yield torch.tensor(ids), torch.tensor(targets), lengths
-            ids, targets, lengths = [], [], []
+    """Whole documents packed into one row: ids, targets, weights and lengths. Drills come first."""
+    texts, row, n_batches = documents(rng), [], 0
+    while True:
+        drill = n_batches < DRILLS or rng.random() < DRILL_PART
+        document = encoder.drill(rng) if drill else encoder.document(next(texts))
+        row.append([part[:n_ctx] for part in document])
+        lengths = [len(ids) for ids, _, _ in row]
+        if sum(lengths) >= BATCH_TOKENS:
+            ids, targets, weights = (torch.tensor(list(chain(*parts))) for parts in zip(*row, strict=True))
+            yield ids, targets, weights, lengths
+            row, n_batches = [], n_batches + 1
 
 
 def optimizers_of(model: Llama) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for embedding and norms."""
     matrices = [p for p in model.layers.parameters() if p.ndim == 2]
-    others = [model.embedding.weight, *(p for p in model.parameters() if p.ndim == 1)]
+    norms = [p for p in model.parameters() if p.ndim == 1]
     return [
         torch.optim.Muon(matrices, MUON_RATE, weight_decay=WEIGHT_DECAY),
-        torch.optim.AdamW(others, ADAMW_RATE, BETAS, weight_decay=0.0, fused=True),
+        torch.optim.AdamW([model.embedding.weight], EMBEDDING_RATE, BETAS, weight_decay=0.0, fused=True),
+        torch.optim.AdamW(norms, NORM_RATE, BETAS, weight_decay=0.0, fused=True),
     ]
 
 
@@ -69,10 +74,11 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 def learn(model: Llama, optimizers: list[torch.optim.Optimizer], scale: float, batch: Batch) -> float:
     """One step at a part of the peak rates; the loss before it."""
-    ids, targets, lengths = batch
+    ids, targets, weights, lengths = batch
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(ids, lengths)
-    loss = F.cross_entropy(logits.float(), targets)
+    losses = F.cross_entropy(logits.float(), targets, reduction="none")
+    loss = losses @ weights / weights.sum()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     for optimizer in optimizers:
@@ -103,6 +109,8 @@ def train(out: Path, steps: int, resume: bool) -> None:
     n_tokens, mean = 0, 0.0
     data = islice(batches(encoder, random.Random(SEED + 1), model.c.n_ctx), done, steps)
     for step, batch in enumerate(data, done):
+        if step >= FOCUS * steps:
+            batch[2].clamp_(max=1.0)
         loss = learn(model, optimizers, rate(step, steps), batch)
         mean = 0.95 * mean + 0.05 * loss if mean else loss
         n_tokens += len(batch[0])
@@ -129,7 +137,7 @@ def load(path: Path, model: Llama, optimizers: list[torch.optim.Optimizer]) -> i
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for model.pt and state.pt")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=7600)
     parser.add_argument("--resume", action="store_true", help="go on from state.pt")
     arguments = parser.parse_args()
     train(arguments.out, arguments.steps, arguments.resume)
