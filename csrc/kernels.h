@@ -91,6 +91,11 @@ struct pl_kernels {
                                                   /* y = e^(beta (x - max)); returns sum y */
     /* The vocabulary itself, for the checks: y = e^x, x clamped to [-87, 88] */
     void (*exp)(float *y, const float *x, int n);
+
+    /* The limits of the level. n iterations of the dot products that such activations take, nothing
+     * else: returns the multiply-adds. sum: in 0, out something that depends on all of them. */
+    double (*peak[PL_N_ACTS])(float *sum, int n);
+    void (*read)(float *sum, const void *p, size_t n);  /* loads n bytes, a multiple of 256, in order */
 };
 
 extern const struct pl_kernels pl_kernels_scalar;

@@ -71,6 +71,7 @@ static inline uint16_t load_u16(const void *p)
 #include "formats/q6_k_tmpl.c"
 #include "formats/iq4_nl_tmpl.c"
 #include "formats/iq4_xs_tmpl.c"
+#include "kernels/roofline_tmpl.c"
 
 static const struct pl_format *const formats[] = {
     &f32,  &bf16, &f16,  &q8_0, &q4_0, &q4_1,   &q5_0,   &q5_1,
@@ -93,4 +94,6 @@ const struct pl_kernels TABLE = {
     .argmax = argmax,
     .exp_sum = exp_sum,
     .exp = exp_n,
+    .peak = {[PL_ACT_F32] = peak_f32, [PL_ACT_BF16] = peak_bf16, [PL_ACT_I8] = peak_i8},
+    .read = read_through,
 };

@@ -42,9 +42,23 @@ static void run_op(const struct pl_run *run, const struct pl_op *op, int member)
     }
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void note_op(struct pl_profile *op, double seconds, int rows)
+{
+    *op = (struct pl_profile){op->seconds + seconds, op->rows + rows, op->runs + 1};
+}
+
 static void run_ops(const struct pl_run *run, int first, int end, int member)
 {
     const int barrier = run->is_private ? PL_BARRIER_PRIVATE : PL_BARRIER;
+    struct pl_profile *const profile = member == 0 ? run->p->profile : NULL;
+    double start = profile ? now() : 0;
     for (int i = first; i < end; i++) {
         const struct pl_op *const op = &run->p->ops[i];
         if (run->rows[op->domain] == 0)
@@ -52,6 +66,11 @@ static void run_ops(const struct pl_run *run, int first, int end, int member)
         if (op->barrier & barrier)
             pl_team_barrier(run->p->team);
         run_op(run, op, member);
+        if (profile) {  /* waiting for the others counts with the op that waits */
+            const double end_of_op = now();
+            note_op(&profile[i], end_of_op - start, run->rows[op->domain]);
+            start = end_of_op;
+        }
     }
 }
 
@@ -83,13 +102,6 @@ static int members_for(const struct pl_program *p, const struct pl_batch *b)
     const int64_t useful = 1 + p->weight_bytes * (b->n + 1) / 2 / BYTES_PER_MEMBER;
     const int size = pl_team_size(p->team) < p->n_threads ? pl_team_size(p->team) : p->n_threads;
     return useful < size ? (int)useful : size;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 enum pl_status pl_run(struct pl_program *p, struct pl_batch *b)

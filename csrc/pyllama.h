@@ -111,6 +111,9 @@ struct pl_kv {
     int32_t dtype, n_blocks;
 };
 
+/* What an op has taken so far, while it is asked for. rows: of its domain; runs: forwards that had any */
+struct pl_profile { double seconds; int64_t rows, runs; };
+
 struct pl_program {
     const struct pl_kernels *kernels;
     struct pl_team *team;
@@ -130,6 +133,7 @@ struct pl_program {
     int32_t n_layers, n_heads, n_kv_heads, head_dim;
     struct pl_kv kv;
     unsigned parity;                  /* which half of supply is in use */
+    struct pl_profile *profile;       /* [n_ops], summed up; NULL: not asked for */
 };
 
 /* rank 1: the most probable; of equals the lower token comes first */
@@ -192,6 +196,13 @@ static inline const uint8_t *pl_allowed(const struct pl_sampling *s) { return s-
 void pl_logprobs(const struct pl_kernels *kernels, const float *logits, int n, int token,
                  const struct pl_sampling *s, float *scratch);
 double pl_sum(const float *p, int n);
+
+/* ---- roofline.c: what the machine can do at best ---- */
+
+/* Inside pl_team_enter. Multiply-adds per second of all members, with activations of this kind. */
+double pl_peak(struct pl_team *team, const struct pl_kernels *kernels, enum pl_act act, double seconds);
+/* Bytes per second of all members, each reading its part of `memory`, n bytes, a few times. */
+double pl_bandwidth(struct pl_team *team, const struct pl_kernels *kernels, const void *memory, size_t n, double seconds);
 
 /* ---- between program.c and the frameworks it calls ---- */
 

@@ -65,6 +65,9 @@ cdef extern from "pyllama.h":
         int64_t block_bytes, head_bytes, k_bytes
         int32_t dtype, n_blocks
 
+    struct pl_profile:
+        pass
+
     struct pl_program:
         const pl_kernels *kernels
         pl_team *team
@@ -82,6 +85,7 @@ cdef extern from "pyllama.h":
         int32_t n_layers, n_heads, n_kv_heads, head_dim
         pl_kv kv
         unsigned parity
+        pl_profile *profile
 
     enum:
         PL_SAMPLE_SCRATCH
@@ -119,3 +123,5 @@ cdef extern from "pyllama.h":
                   float *scratch) nogil
     const float *pl_adjust(const float *logits, int n, const pl_sampling *s, float *scratch) nogil
     double pl_uniform(uint64_t seed, uint64_t counter) nogil
+    double pl_peak(pl_team *team, const pl_kernels *kernels, pl_act act, double seconds) nogil
+    double pl_bandwidth(pl_team *team, const pl_kernels *kernels, const void *memory, size_t n, double seconds) nogil

@@ -14,6 +14,7 @@ KV_DTYPES: tuple[str, ...]
 OP: np.dtype[Any]
 BUFFER: np.dtype[Any]
 MATRIX: np.dtype[Any]
+PROFILE: np.dtype[Any]
 LOGPROB: np.dtype[Any]
 SAMPLING: np.dtype[Any]
 
@@ -57,6 +58,9 @@ class Memory:
     def view(self, offset: int, n: int) -> memoryview: ...
     def zero(self, offset: int, n: int) -> None: ...
 
+def peak(team: Team, kernels: Kernels, act: int, seconds: float) -> float: ...
+def bandwidth(team: Team, kernels: Kernels, memory: Memory, seconds: float) -> float: ...
+
 class Batch:
     token: np.ndarray
     pos: np.ndarray
@@ -77,4 +81,5 @@ class Program:
     def __init__(
         self, team: Team, kernels: Kernels, arena: Memory, workspace: Memory, kv: Memory, plan: Any
     ) -> None: ...
+    def profile(self, array: np.ndarray | None) -> None: ...
     def run(self, batch: Batch, n: int, m: int, sample: bool, logits: np.ndarray | None = None) -> bool: ...

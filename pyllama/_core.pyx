@@ -18,14 +18,16 @@ OP = np.dtype([("kind", "i4"), ("domain", "i4"), ("barrier", "i4"), ("layer", "i
 BUFFER = np.dtype([("offset", "i8"), ("width", "i4"), ("act", "i4"), ("domain", "i4"), ("is_private", "i4")])
 MATRIX = np.dtype([("offset", "i8"), ("panel_bytes", "i8"), ("n_rows", "i4"), ("n_cols", "i4"),
                    ("format", "i4"), ("unused", "i4")])
+PROFILE = np.dtype([("seconds", "f8"), ("rows", "i8"), ("runs", "i8")])
 LOGPROB = np.dtype([("logprob", "f4"), ("token", "i4"), ("rank", "i4")])
 SAMPLING = np.dtype([("seed", "u8"), ("counter", "u8"), ("tokens", "u8"), ("bias_token", "u8"), ("bias", "u8"),
                      ("allowed", "u8", 2), ("logprobs", "u8"), ("temperature", "f4"), ("top_p", "f4"),
                      ("min_p", "f4"), ("typical_p", "f4"), ("repetition", "f4"), ("frequency", "f4"),
                      ("presence", "f4"), ("top_k", "i4"), ("n_prompt", "i4"), ("last_n", "i4"), ("n_bias", "i4"),
                      ("n_logprobs", "i4"), ("min_tokens", "i4"), ("target", "i4")])
-if (OP.itemsize, BUFFER.itemsize, MATRIX.itemsize, SAMPLING.itemsize, LOGPROB.itemsize) != (
-        sizeof(pl_op), sizeof(pl_buffer), sizeof(pl_matrix), sizeof(pl_sampling), sizeof(pl_logprob)):
+if (OP.itemsize, BUFFER.itemsize, MATRIX.itemsize, SAMPLING.itemsize, LOGPROB.itemsize, PROFILE.itemsize) != (
+        sizeof(pl_op), sizeof(pl_buffer), sizeof(pl_matrix), sizeof(pl_sampling), sizeof(pl_logprob),
+        sizeof(pl_profile)):
     raise ImportError("pyllama._core: the records of _core.pyx and pyllama.h differ")
 
 
@@ -186,6 +188,24 @@ def load_matrix(Team team, Kernels kernels, Memory arena, matrix, int fd, int64_
             PL_NO_MEMORY: "no memory for staging"}[status]
 
 
+def peak(Team team, Kernels kernels, int act, double seconds):
+    """Multiply-adds per second at best, with activations of this kind; inside Team.enter."""
+    cdef double rate
+    with nogil:
+        rate = pl_peak(team.p, kernels.p, <pl_act>act, seconds)
+    return rate
+
+
+def bandwidth(Team team, Kernels kernels, Memory memory, double seconds):
+    """Bytes per second at best, each member reading its part of `memory`; inside Team.enter."""
+    cdef double rate
+    if memory.p == NULL:
+        raise ValueError("pyllama: the memory is closed")
+    with nogil:
+        rate = pl_bandwidth(team.p, kernels.p, memory.p, memory.size, seconds)
+    return rate
+
+
 cdef class Batch:
     """Rows for one forward: numpy arrays to be filled, and the flag that cancels it."""
     cdef pl_batch b
@@ -220,7 +240,7 @@ cdef void *address(array) except NULL:
 cdef class Program:
     """A recorded Program with its workspace; `plan` is pyllama.program.Plan."""
     cdef pl_program p
-    cdef object keep
+    cdef object keep, profiled
 
     def __init__(self, Team team, Kernels kernels, Memory arena, Memory workspace, Memory kv, plan):
         self.keep = (team, kernels, arena, workspace, kv, plan)
@@ -237,6 +257,13 @@ cdef class Program:
         p.n_layers, p.n_heads, p.n_kv_heads, p.head_dim = plan.n_layers, plan.n_heads, plan.n_kv_heads, plan.head_dim
         p.kv = pl_kv(kv.p, plan.kv.block_bytes, plan.kv.head_bytes, plan.kv.k_bytes, plan.kv.dtype, plan.kv.n_blocks)
         p.supply = <pl_supply *>(workspace.p + <size_t>plan.supply_offset)
+
+    def profile(self, array):
+        """From now on ops add what they take to array [n_ops] of PROFILE; None: no more. Nothing may run."""
+        if array is not None and (array.dtype != PROFILE or len(array) != self.p.n_ops):
+            raise ValueError(f"pyllama: expected {self.p.n_ops} of PROFILE")
+        self.profiled = array
+        self.p.profile = NULL if array is None else <pl_profile *>address(array)
 
     def run(self, Batch batch, int n, int m, bint sample, float[:, ::1] logits=None):
         """Runs n rows, m of them with logits; True unless it was cancelled."""

@@ -1,0 +1,71 @@
+/* What this level can do at best, for measurements to be compared with: the instructions of the tiles
+ * on registers and L1, and loads that do nothing else. */
+
+enum { ROUNDS = 8 };  /* steps of a tile per iteration */
+
+#define PEAK_BEGIN(type, zero)                                                                  \
+    type acc[PL_TILE_MAX];                                                                      \
+    int32_t a[ROUNDS][PL_TILE_MAX];                                                             \
+    for (int i = 0; i < ROUNDS * PL_TILE_MAX; i++)                                              \
+        a[i / PL_TILE_MAX][i % PL_TILE_MAX] = (int32_t)*sum;                                    \
+    for (int t = 0; t < PL_TILE_MAX; t++)                                                       \
+        acc[t] = zero
+
+#define PEAK_LOOP(step)                                                                         \
+    for (int i = 0; i < n; i++)                                                                 \
+        for (int j = 0; j < ROUNDS; j++)                                                        \
+            UNROLL for (int t = 0; t < PL_TILE_MAX; t++)                                        \
+                acc[t] = step
+
+static double peak_macs(int n, int k) { return (double)n * ROUNDS * PL_TILE_MAX * VL * k; }
+
+static double peak_f32(float *sum, int n)
+{
+    PEAK_BEGIN(vf, vf_zero());
+    const vf w = vf_set1(*sum);
+    PEAK_LOOP(vf_fma(w, vf_set1((float)a[j][t]), acc[t]));
+    for (int t = 0; t < PL_TILE_MAX; t++)
+        *sum += vf_sum(acc[t]);
+    return peak_macs(n, 1);
+}
+
+#if defined(HAVE_BF16_DOT)
+static double peak_bf16(float *sum, int n)
+{
+    PEAK_BEGIN(vf, vf_zero());
+    const vb w = vb_load(a);
+    PEAK_LOOP(vf_dot_bf16(acc[t], w, (const uint32_t *)&a[j][t]));
+    for (int t = 0; t < PL_TILE_MAX; t++)
+        *sum += vf_sum(acc[t]);
+    return peak_macs(n, 2);
+}
+#else
+#define peak_bf16 peak_f32
+#endif
+
+static double peak_i8(float *sum, int n)
+{
+    const int32_t z = 0;
+    PEAK_BEGIN(d8, d8_init(&z));
+    const w8 w = w8_from(vb_load(a));
+    PEAK_LOOP(d8_dot(acc[t], w, (const int8_t *)&a[j][t]));
+    for (int t = 0; t < PL_TILE_MAX; t++)
+        *sum += (float)vi_sum(vi_from_d8(acc[t]));
+    return peak_macs(n, 4);
+}
+
+/* One stream of loads over n bytes, a multiple of 4 vectors. */
+static void read_through(float *sum, const void *p, size_t n)
+{
+    const char *const c = p;
+    vb acc[4] = {vb_load(c), vb_load(c), vb_load(c), vb_load(c)};
+    for (size_t i = 0; i < n; i += sizeof acc)
+        UNROLL for (size_t j = 0; j < 4; j++) {
+            prefetch(c + i + j * sizeof(vb) + AHEAD);
+            acc[j] = vb_or(acc[j], vb_load(c + i + j * sizeof(vb)));
+        }
+    float x;
+    acc[0] = vb_or(vb_or(acc[0], acc[1]), vb_or(acc[2], acc[3]));
+    __builtin_memcpy(&x, &acc[0], sizeof x);
+    *sum += x;
+}
