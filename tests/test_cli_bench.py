@@ -177,3 +177,26 @@ def test_integers() -> None:
     for text in ("", "x", "-1", "4-1", "1-", "0-8*2", "1-8*1", "1-8+0", "1-99999", "1.5"):
         with pytest.raises(Exception, match="expected numbers >= 0"):
             kind.convert(text, None, None)
+
+
+def test_bench_says_what_each_op_takes(tiny: Path) -> None:
+    args = ("-p", "0", "-n", "4", "-r", "2", "-t", "1", "--profile")
+    [row] = rows_of("json", run("bench", "-m", tiny, *args, "-o", "json").stdout)
+    ops = {op["op"]: op for op in row["profile"]}
+    down = ops["MATMUL_ADD ffn_down"]
+    forwards = 2 * (4 + 1)  # repetitions, of four tokens after one
+    assert down["runs"] == 2 * forwards  # layers
+    assert down["macs"] == down["runs"] * 64 * 128 and down["n_bytes"] >= down["runs"] * 64 * 128
+    assert ops["SAMPLE"]["runs"] == forwards and ops["SAMPLE"]["macs"] == 0
+    assert all(op["seconds"] > 0 for op in ops.values()) and down["least"] > 0
+    total = 1e9 * sum(op["seconds"] for op in ops.values())
+    assert total < 2 * sum(row["samples_ns"])  # what is read before the clock starts counts, too
+
+    text = run("bench", "-m", tiny, *BENCH, "--profile").stdout
+    assert "\npp8: us per run" in text and "\ntg4: us per run" in text
+    assert re.search(r"\| MATMUL_ADD ffn_down +\| +\d+ \|( +[\d.]+ (% )?\|){5}\n", text)
+
+
+def test_bench_refuses_to_profile_batches(tiny: Path) -> None:
+    done = run("bench", "-m", tiny, "-npl", "2", "--profile", code=2)
+    assert "expected -npl or --profile, found both" in done.stderr

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,10 +88,14 @@ class Plan:
     repetitions: int | None
     warm_up: bool
     quiet: bool
+    profile: bool = False
 
 
 def test_rows(setup: Setup, tests: Sequence[Test], plan: Plan) -> Iterator[Row]:
     """llama-bench's rows."""
+    from pyllama.profile import Profiler
+    from pyllama.roofline import Probe
+
     from . import measure
     from .rows import test_fields
 
@@ -102,11 +107,15 @@ def test_rows(setup: Setup, tests: Sequence[Test], plan: Plan) -> Iterator[Row]:
                 if plan.warm_up:
                     show(f"{test.name}: warm-up")
                     measure.warm_up(llm, test)
-                seconds = []
-                for i in range(repetitions):
-                    show(f"{test.name}: {i + 1} of {repetitions}, {llm.n_threads} threads")
-                    seconds.append(measure.time_test(llm, test))
-            yield fields | test_fields(test, seconds)
+                with Profiler(llm.model) if plan.profile else nullcontext() as profiler:
+                    seconds = []
+                    for i in range(repetitions):
+                        show(f"{test.name}: {i + 1} of {repetitions}, {llm.n_threads} threads")
+                        seconds.append(measure.time_test(llm, test))
+            row = fields | test_fields(test, seconds)
+            if profiler:
+                row["profile"] = [asdict(time) for time in profiler.times(Probe(llm.n_threads)())]
+            yield row
 
 
 def batch_rows(setup: Setup, tests: Sequence[BatchTest], plan: Plan) -> Iterator[Row]:
@@ -203,6 +212,11 @@ OPTIONS = (
         metavar="N",
         help="Repetitions of each test, default 5; of each batch, default 1.",
     ),
+    click.option(
+        "--profile",
+        is_flag=True,
+        help="Also the time of each op, and what part of the machine's limit it is.",
+    ),
     click.option("--no-warmup", is_flag=True, help="Measure at once."),
     compute_option,
     quantize_option,
@@ -225,7 +239,9 @@ _BATCHED = ("npp", "ntg", "npl")
 
 @click.command(short_help="Measure speed: llama-bench's tables.")
 @with_options(OPTIONS)
-def command(output: str, repetitions: int | None, no_warmup: bool, quiet: bool, **options: Any) -> None:
+def command(
+    output: str, repetitions: int | None, no_warmup: bool, quiet: bool, profile: bool, **options: Any
+) -> None:
     """Measure the speed of prompts (pp) and of generation (tg), in tokens per second of wall time.
 
     Lists multiply: each model, -ub, -ctk and -t is loaded and runs each test. With -npp, -ntg or
@@ -236,11 +252,13 @@ def command(output: str, repetitions: int | None, no_warmup: bool, quiet: bool, 
 
     single = [f"-{s}" for s, name in _SINGLE if options[name]]
     batched = [f"-{name}" for name in _BATCHED if options[name]]
+    if profile and batched:
+        raise click.UsageError(f"expected {batched[0]} or --profile, found both", click.get_current_context())
     if single and batched:
         raise click.UsageError(
             f"expected {single[0]} or {batched[0]}, found both", click.get_current_context()
         )
-    setups, plan = make_setups(options, quiet), Plan(repetitions, not no_warmup, quiet)
+    setups, plan = make_setups(options, quiet), Plan(repetitions, not no_warmup, quiet, profile)
     if batched:
         batches = make_batch_tests(options)
         with writing(output, BATCH_COLUMNS) as writer:

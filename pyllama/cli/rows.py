@@ -74,7 +74,16 @@ BATCH_COLUMNS = (
     _plain("S t/s", 8, "speed", ".2f"),
 )
 NOT_PRINTED = ("test",)  # for Markdown alone
-LISTS = ("samples_ns", "samples_ts")  # not in csv, as in llama-bench
+LISTS = ("samples_ns", "samples_ts", "profile")  # not in csv, as in llama-bench
+PROFILE_COLUMNS = (
+    Column("op", 34, lambda r: r["op"], left=True),
+    _plain("runs", 6, "runs"),
+    _plain("us", 9, "us", ".1f"),
+    Column("time", 6, lambda r: f"{100 * r['share']:.1f} %"),
+    Column("GB/s", 6, lambda r: f"{r['n_bytes'] / r['seconds'] / 1e9:.1f}" if r["n_bytes"] else ""),
+    Column("Gop/s", 6, lambda r: f"{2 * r['macs'] / r['seconds'] / 1e9:.0f}" if r["macs"] else ""),
+    Column("limit", 6, lambda r: f"{100 * r['least'] / r['seconds']:.0f} %" if r["least"] else ""),
+)
 
 
 class Writer:
@@ -135,17 +144,30 @@ class Markdown(Writer):
 
     def begin(self, row: Row) -> None:
         """The titles."""
-        self._cells(c.pad(c.title) for c in self.columns)
-        self._cells(c.rule() for c in self.columns)
+        self._titles(self.columns)
         self.build = f"pyllama {row['build_commit']} ({row['isa']})"
+        self.profiles: list[Row] = []
 
     def line(self, row: Row) -> None:
         """Prints a row."""
         self._cells(c.pad(c.text(row)) for c in self.columns)
+        if "profile" in row:
+            self.profiles.append(row)
 
     def end(self) -> None:
-        """What was measured."""
+        """The ops of each test, what was measured."""
+        for row in self.profiles:
+            click.echo(f"\n{row['test']}: us per run, share of the time, what part of the limit it reaches\n")
+            self._titles(PROFILE_COLUMNS)
+            total = sum(op["seconds"] for op in row["profile"])
+            for op in row["profile"]:
+                op |= {"share": op["seconds"] / total, "us": 1e6 * op["seconds"] / op["runs"]}
+                self._cells(c.pad(c.text(op)) for c in PROFILE_COLUMNS)
         click.echo(f"\nbuild: {self.build}")
+
+    def _titles(self, columns: Sequence[Column]) -> None:
+        self._cells(c.pad(c.title) for c in columns)
+        self._cells(c.rule() for c in columns)
 
     @staticmethod
     def _cells(cells: Iterator[str]) -> None:
