@@ -26,6 +26,7 @@ from .story_talk import (
     STRANGE_WISHES,
     SYSTEM,
     TOPICS,
+    WHERE,
     WISHES,
     WITH_HELPER,
     WITHOUT_OWNER,
@@ -65,11 +66,12 @@ def read(rng: random.Random) -> list[Message]:
     """A chat about a few lines that the user tells: dense in names to be kept apart and said again."""
     lost = PLOTS["lost"]
     cast = draw_cast(rng, lost)
-    lines = [rng.choice(lost.stages[name]) for name in ("opening", "own", "+meeting")]
+    lines = [rng.choice(lost.stages[name]) for name in ("opening", "scene", "own", "+meeting")]
+    lines = [line for line in lines if line]
     told = frozenset().union(*map(variables, lines))
     story = Story(fill(" ".join(lines), cast), lost, cast, told)
     color = COLOR if cast["color"] not in NOT_COLORS else LOOK
-    talks = [*ALL_PLOTS[:6], *OWNER, color, MET]
+    talks = [*ALL_PLOTS[:6], WHERE, *OWNER, color, MET]
     messages: list[Message] = []
     for _ in range(rng.randint(3, 8)):
         messages += _answered(rng, story, talks)
@@ -112,7 +114,7 @@ def _wish(rng: random.Random, first: bool) -> tuple[Story, list[Message]]:
     if kind < 0.36:
         wish = rng.choice(story.plot.wishes)
         return story, _turns(rng, f"{fill(wish, story.cast)}", story.text)
-    wishes = WISHES if kind < 0.65 else story.plot.wishes
+    wishes = WISHES if kind < 0.55 else story.plot.wishes
     wish = rng.choice([line for line in wishes if variables(line) <= story.told] or WISHES[:1])
     return story, _turns(rng, rng.choice(ASKS_FOR).format(fill(wish, story.cast)), story.text)
 

@@ -57,13 +57,13 @@ OWNS: Final = [
     "Last winter, {his} {R} gave {him} {aC} {O}, and {he} was glad about it every day.",
 ]
 SCENES: Final = [
-    *[""] * 7,
+    *[""] * 5,
+    "The {P} was full of birds and flowers.",
+    "{He} loved the {P}, and {he} knew every stone there.",
+    "There was no better place than that {P}.",
+    "Everyone knew the {P}, and everyone knew {N}.",
     "The sun was shining, and the birds were singing.",
-    "A soft wind blew through the grass.",
-    "It was a good place to live.",
     "Every morning, {he} sang a little song.",
-    "{He} liked to run and to laugh, and {he} knew every stone there.",
-    "Life was good there, and the days were long and bright.",
 ]
 SORROWS: Final = [
     "",

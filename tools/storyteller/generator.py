@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .common import Plot
-from .grammar import DIFFERENT, PLOTS, Cast, fill, variables
+from .grammar import PLOTS, Cast, fill, variables
 from .lexicon import ANIMALS, GENDER_OF, GENDERS, KIND_GENDERS, NAMES, VARIABLES
 
 PARAGRAPH = 0.85  # how often a stage that may begin a paragraph does
@@ -33,10 +33,7 @@ def draw_cast(rng: random.Random, plot: Plot, wish: Mapping[str, str] | None = N
     cast |= {"gender": gender, "name": rng.choice(NAMES[gender])}
     cast["kind"] = rng.choice(people if rng.random() < 0.15 else kinds)
     cast |= wish or {}
-    for one, other in DIFFERENT:
-        if cast[one] == cast[other]:
-            return draw_cast(rng, plot, wish)
-    return cast
+    return draw_cast(rng, plot, wish) if cast["kind"] == cast["friend_kind"] else cast
 
 
 def cast_fits(cast: Cast) -> bool:

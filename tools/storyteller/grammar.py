@@ -24,7 +24,6 @@ PLOTS: Final = {
 }  # fmt: skip
 SLOT: Final = re.compile(r"\{(\w+)\}")
 WORD: Final = re.compile(r"[A-Za-z]+")
-DIFFERENT: Final = (("kind", "friend_kind"), ("spot", "spot2"))
 # variable -> the one it decides, and how
 DECIDES: Final = (
     ("name", "gender", GENDER_OF),
@@ -85,11 +84,6 @@ def narrow(facts: Facts) -> Facts | None:
         genders = frozenset(g for value in facts[variable] for g in table[value])
         facts[decided] &= genders
         facts[variable] = frozenset(v for v in facts[variable] if facts[decided] & set(table[v]))
-    for one, other in DIFFERENT:
-        if len(facts[one]) == 1:
-            facts[other] -= facts[one]
-        if len(facts[other]) == 1:
-            facts[one] -= facts[other]
     return facts if all(facts.values()) else None
 
 

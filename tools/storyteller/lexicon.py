@@ -52,24 +52,32 @@ PLACES: Final = {  # place: its preposition
 PLACE_TRAITS: Final = words("green quiet sunny old small wide windy lovely peaceful pretty")
 
 COLORS: Final = words("red blue yellow green golden silver orange purple white shiny tiny new")
+# What a hero owns can be lost, taken, shared and broken: which of these happens must not depend on the thing.
 TOYS: Final = words(
-    "kite ball hat scarf bell book drum lantern key ring boat doll whistle umbrella basket blanket spoon map "
-    "coin shell button feather flute cup bag coat mitten marble"
+    "kite boat doll drum flute whistle lantern umbrella basket shell mask puppet clock box cup crown mirror "
+    "lamp rattle spoon comb fan"
 )
-HIGH: Final = words("kite ball hat scarf boat feather umbrella doll whistle bag coat blanket mitten basket")
-BREAKABLE: Final = words("kite drum boat lantern flute umbrella clock cart doll basket cup whistle lamp")
-LONG: Final = words("rope scarf blanket umbrella coat broom stick net belt pole")
+LONG: Final = words("rope scarf blanket belt stick net pole ladder broom")
 MADE: Final = words("kite hat scarf boat basket doll blanket drum flute lantern mask crown")
 MUSIC: Final = words("drum flute violin trumpet horn whistle harp bell guitar")
 PLANTS: Final = words("pumpkin sunflower carrot cabbage melon turnip tomato rose")
 PLANT_TRAITS: Final = words("giant huge fine beautiful wonderful big")
-OBJECTS: Final = list(dict.fromkeys((*TOYS, *HIGH, *BREAKABLE, *LONG, *MADE, *MUSIC, *PLANTS)))
+OBJECTS: Final = list(dict.fromkeys((*TOYS, *LONG, *MADE, *MUSIC, *PLANTS)))
 
-SPOTS: Final = [
-    "under the old bridge", "behind a big rock", "in the tall grass", "near the well", "under a bush",
-    "behind the barn", "in the mud", "beside the path", "under a log", "in a pile of leaves",
-    "behind the fence", "next to a stump", "under the bed", "behind the door", "in the kitchen",
+SPOTS: Final = [  # where a search begins, or something else happens
+    "under the bed", "behind the door", "in the kitchen", "behind the barn", "near the well", "on the stairs",
+    "under the table", "in the attic",
 ]  # fmt: skip
+HIDEOUTS: Final = [  # where something is found; never a place where one looked before
+    "under the old bridge", "behind a big rock", "in the tall grass", "under a bush", "in the mud",
+    "beside the path", "under a log", "in a pile of leaves", "behind the fence", "next to a stump",
+]  # fmt: skip
+# What a wish and a story have in common if the story is the one wished for.
+PLOT_WORDS: Final = words(
+    "lost looking stuck reach broke broken took taken stolen lonely friends friend afraid brave way home "
+    "saved helped share sharing birthday gift made lie truth play music seed planted grow garden"
+)
+
 HEIGHTS: Final = [
     "in a tall tree", "on the roof", "on a high branch", "on top of a tower", "on a high wall",
     "in a big oak",
@@ -91,7 +99,7 @@ TIMES: Final = [
 VARIABLES: Final[dict[str, list[str]]] = {
     "name": list(GENDER_OF), "gender": list(GENDERS), "kind": list(KIND_GENDERS), "trait": TRAITS,
     "friend_kind": ANIMALS, "friend_trait": FRIEND_TRAITS, "place": list(PLACES), "place_trait": PLACE_TRAITS,
-    "object": OBJECTS, "color": [*COLORS, *PLANT_TRAITS], "spot": SPOTS, "spot2": SPOTS, "height": HEIGHTS,
+    "object": OBJECTS, "color": [*COLORS, *PLANT_TRAITS], "spot": SPOTS, "spot2": HIDEOUTS, "height": HEIGHTS,
     "trap": TRAPS, "fear": FEARS, "relative": RELATIVES, "treat": TREATS, "find": FINDS, "time": TIMES,
 }  # fmt: skip
 

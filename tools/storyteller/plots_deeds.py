@@ -143,7 +143,12 @@ MUSIC_PLOT: Final = Plot(
     stages={
         "opening": OPENINGS,
         "scene": SCENES,
-        "own": OWNS,
+        "own": [
+            "{N} had {aC} {O}, and {he} wanted to play it well.",
+            "{His} {R} gave {him} {aC} {O} to make music.",
+            "Of all the sounds, {he} liked the sound of {his} {C} {O} best.",
+            "{N} dreamed of music, and {he} had {aC} {O}.",
+        ],
         "+problem": [
             "{N} wanted to play the {O} at the summer party, but every note was wrong.",
             "Soon there would be a big party. {N} wanted to play the {O}, but {he} could not.",
@@ -202,9 +207,9 @@ GARDEN: Final = Plot(
         "opening": OPENINGS,
         "scene": SCENES,
         "own": [
-            "{N} dreamed of {aC} {O}. So {he} put a seed into the ground.",
-            '{His} {R} gave {him} a seed. "This will be {aC} {O}," {he} thought, and {he} planted it.',
-            "In spring, {N} planted one small seed. {He} wanted to grow {aC} {O}.",
+            "{N} dreamed of {aO}. So {he} put a seed into the ground.",
+            '{His} {R} gave {him} a seed. "This will be {aO}," {he} thought, and {he} planted it.',
+            "In spring, {N} planted one small seed. {He} wanted to grow {aO}.",
         ],
         "+problem": [
             "{N} waited for an hour, but nothing came up.",

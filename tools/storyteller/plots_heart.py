@@ -168,7 +168,7 @@ ASTRAY: Final = Plot(
         "question": QUESTIONS,
         "tell": [
             '"I cannot find my way home," said {N}.',
-            '"I lost my way," {he} said. "My home is {at} the {P}, but I do not know where that is."',
+            '"I lost my way," {he} said. "Do you know how I can get back to the {P}?"',
             "{N} told the {G} about the long way and the fog.",
         ],
         "help": [
@@ -209,7 +209,6 @@ RESCUE: Final = Plot(
     stages={
         "opening": OPENINGS,
         "scene": SCENES,
-        "own": OWNS,
         "+problem": [
             "{When}, {N} heard a cry. {AB} {G} was stuck {V}.",
             "{When}, {N} went out and heard someone call for help. It was {aB} {G}, who was stuck {V}.",
@@ -228,9 +227,9 @@ RESCUE: Final = Plot(
             "{He} called the others, but it was too far for them to hear.",
         ],
         "+help": [
-            "Then {N} had an idea. {He} took the {C} {O} and held it out to the {G}.",
-            '"I know!" said {N}. "I have my {O}. Hold on to the other end!"',
-            '{N} thought of the {O}. "This will help," {he} said, and held out one end.',
+            "Then {N} had an idea. {He} ran home and came back with {aC} {O}.",
+            '"I know!" said {N}. {He} found {aC} {O}. "Hold on to the other end!"',
+            'Not far away lay {aC} {O}. "This will help," {he} said, and held out one end.',
         ],
         "resolve": [
             "The {G} held the {O} tight, and {N} pulled and pulled. Plop! The {G} was free.",
@@ -244,7 +243,7 @@ RESCUE: Final = Plot(
         ],
         "ending": [
             "The {G} was safe, and the {O} was only a little dirty.",
-            "The {G} was not stuck anymore, and {N} was very proud of the {O}.",
+            "The {G} was not stuck anymore, and {N} was very proud.",
             "Everyone heard how {N} saved the {G} with {aC} {O}.",
         ],
         "lesson": [

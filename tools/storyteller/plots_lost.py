@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .common import CLOSINGS, MEETINGS, OPENINGS, OWNS, QUESTIONS, SCENES, SORROWS, THANKS, Plot
-from .lexicon import BREAKABLE, COLORS, HIGH, TOYS
+from .lexicon import COLORS, TOYS
 
 LOST: Final = Plot(
     name="lost",
@@ -34,16 +34,16 @@ LOST: Final = Plot(
         "question": QUESTIONS,
         "tell": [
             "\"I lost my {C} {O},\" said {N}. \"I cannot find it anywhere.\"",
-            "\"My {O} is lost,\" {he} said. \"I looked {S}, but it was not there.\"",
+            "\"My {O} is lost,\" {he} said. \"I looked everywhere, but it was not there.\"",
             "\"I am looking for my {C} {O},\" said {N}. \"Have you seen it?\"",
             "{N} told the {G} about the {O} that was lost.",
         ],
         "help": [
             "\"Let us look together,\" said the {G}. \"Four eyes see more than two.\"",
-            "\"I think I saw {aO} {U},\" said the {G}. \"Come with me!\"",
-            "\"Where did you play today?\" asked the {G}. {N} thought hard. \"I played {U}!\" {he} said.",
+            "\"I think I saw {aO} on my way,\" said the {G}. \"Come with me!\"",
+            "\"Where did you play today?\" asked the {G}. {N} thought hard. Then {he} knew where to look.",
             "\"Do not worry,\" said the {G}. \"I am good at finding things.\"",
-            "\"Did you look {U}?\" asked the {G}. \"No,\" said {N}, \"I did not.\"",
+            "\"Did you look outside?\" asked the {G}. \"No,\" said {N}, \"I did not.\"",
         ],
         "+resolve": [
             "They went to look {U}, and there it was! The {C} {O} was found.",
@@ -78,16 +78,16 @@ LOST: Final = Plot(
 
 STUCK: Final = Plot(
     name="stuck",
-    objects=HIGH,
+    objects=TOYS,
     colors=COLORS,
     stages={
         "opening": OPENINGS,
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "{When}, the wind took the {O} and carried it away. It got stuck {W}.",
+            "{When}, a big bird took the {O} and flew up with it. Then the {O} was stuck {W}.",
             "{When}, {N} threw the {C} {O} too high, and it got stuck {W}.",
-            "{When}, a strong wind blew. It lifted the {C} {O} and left it {W}.",
+            "{When}, a storm came. It carried the {C} {O} away, and it got stuck {W}.",
             "But {when}, the {O} flew up and up, and then it was stuck {W}.",
         ],
         "sorrow": SORROWS,
@@ -101,8 +101,8 @@ STUCK: Final = Plot(
         "+meeting": MEETINGS,
         "question": QUESTIONS,
         "tell": [
-            '"My {C} {O} is stuck {W}," said {N}. "I cannot reach it."',
-            '"Look up there!" said {N}. "My {O} is {W}, and I am too short."',
+            '"My {C} {O} is stuck up there," said {N}. "I cannot reach it."',
+            '"Look!" said {N}. "My {O} is stuck, and I am too short."',
             "{N} pointed up at the {O} and told the {G} everything.",
         ],
         "help": [
@@ -141,7 +141,7 @@ STUCK: Final = Plot(
 
 BROKEN: Final = Plot(
     name="broken",
-    objects=BREAKABLE,
+    objects=TOYS,
     colors=COLORS,
     stages={
         "opening": OPENINGS,

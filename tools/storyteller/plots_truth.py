@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from .common import CLOSINGS, OPENINGS, SCENES, Plot
-from .lexicon import BREAKABLE, COLORS
+from .lexicon import COLORS, TOYS
 
 TRUTH: Final = Plot(
     name="truth",
-    objects=BREAKABLE,
+    objects=TOYS,
     colors=COLORS,
     stages={
         "opening": OPENINGS,
@@ -41,7 +41,7 @@ TRUTH: Final = Plot(
         ],
         "resolve": [
             'In the morning, {N} went to the {G} and told the truth. "I broke your {O}. I am so sorry."',
-            'At last {he} said, "I did not tell the truth. I broke your {O} and hid it {U}."',
+            'At last {he} said, "I did not tell the truth. I broke your {O} and hid it."',
             'So {N} brought the broken {O} to the {G}. "I did it," {he} said, "and I am sorry."',
         ],
         "thanks": [

@@ -32,6 +32,15 @@ TOPICS: Final[dict[str, Lines]] = {
     "where": ["Where was the {O}?", "Where was it?"],
 }  # fmt: skip
 
+WHERE: Final[Talk] = (
+    ["Where did it happen?", "Where did the story happen?", "Where does {N} live?", "Where did {N} live?",
+     "Where was that?", "Where does the story take place?", "Where did {he} live?",
+     "Where does the hero live?",
+     "Where did the hero live?", "What is the setting of the story?", "Where is {N}'s home?",
+     "Where does the {K} live?", "Where did the {K} live?", "What place was it?",
+     "Where does the story happen?"],
+    ["It happened {at} {aD} {P}.", "{N} lived {at} {aD} {P}."],
+)  # fmt: skip
 ALL_PLOTS: Final[list[Talk]] = [
     (
         ["Who is the hero of your story?", "Who is the story about?", "Who is the main character?",
@@ -53,15 +62,7 @@ ALL_PLOTS: Final[list[Talk]] = [
          "What is the {K}'s name?", "What was the {K} called?"],
         ["The name of the {K} is {N}.", "The {K} is called {N}."],
     ),
-    (
-        ["Where did it happen?", "Where did the story happen?", "Where does {N} live?", "Where did {N} live?",
-         "Where was that?", "Where does the story take place?", "Where did {he} live?",
-         "Where does the hero live?",
-         "Where did the hero live?", "What is the setting of the story?", "Where is {N}'s home?",
-         "Where does the {K} live?", "Where did the {K} live?", "What place was it?",
-         "Where does the story happen?"],
-        ["It happened {at} {aD} {P}.", "{N} lived {at} {aD} {P}."],
-    ),
+    WHERE,
     (
         ["Who is the {G}?", "What is the {G} like?", "What was the {G} like?", "Tell me about the {G}."],
         ["It is {aB} {G}.", "The {G} is {aB} {G} that {N} met."],
@@ -217,7 +218,7 @@ BY_PLOT: Final[dict[str, list[Talk]]] = {
     ],
 }  # fmt: skip
 WITH_HELPER: Final = ("lost", "stuck", "broken", "afraid", "astray", "music", "garden")
-WITHOUT_OWNER: Final = ("gift", "truth", "garden")
+WITHOUT_OWNER: Final = ("gift", "truth", "garden", "rescue")
 
 WISHES: Final[Lines] = [
     "{aK}", "{aK}", "{aK}", "{aA} {K}", "{aK} named {N}", "{aK} called {N}", "{N}", "{N} the {K}",

@@ -11,13 +11,14 @@ import sentencepiece
 
 from .chat import Message
 from .corpus import documents
-from .lexicon import SLOTS, VARIABLES
+from .lexicon import PLACES, PLOT_WORDS, SLOTS, VARIABLES
 
 VOCAB_SIZE = 2048
 ROLES = ("system", "user", "assistant")
 SPECIALS = [*(f"<|{role}|>" for role in ROLES), "<|end|>"]
 N_DOCUMENTS = 6000
 REPEATED = 3.0  # weight of a name, a thing, a pronoun, ... that was said before
+PLACE_REPEATED = 8.0  # of a place: stories come back to it far less often
 PRONOUNS = frozenset(w for forms in SLOTS.values() if forms[0].endswith("gender") for w in forms[1].values())
 FUNCTION_WORDS = frozenset(("a", "an", "the", "of", "in", "on", "to"))
 Document = tuple[list[int], list[int], list[float]]  # ids, the id after each, how much it counts
@@ -54,8 +55,10 @@ class Encoder:
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._id = self.processor.piece_to_id
         values = {value for variable in VARIABLES.values() for text in variable for value in text.split()}
-        words = (values | PRONOUNS) - FUNCTION_WORDS
-        self._facts = self._pieces(words) - self._pieces(FUNCTION_WORDS)
+        facts = self._pieces((values | PRONOUNS | {*PLOT_WORDS}) - FUNCTION_WORDS) - self._pieces(
+            FUNCTION_WORDS
+        )
+        self._weights = dict.fromkeys(facts, REPEATED) | dict.fromkeys(self._pieces(PLACES), PLACE_REPEATED)
 
     def story(self, text: str) -> Document:
         """BOS text EOS"""
@@ -101,6 +104,6 @@ class Encoder:
         said: set[int] = set()
         weights = []
         for i, known in zip(ids, learned, strict=True):
-            weights.append(REPEATED if i in self._facts and i in said else float(known))
+            weights.append(self._weights.get(i, float(known)) if i in said else float(known))
             said.add(i)
         return ids[:-1], ids[1:], weights[1:]
