@@ -95,3 +95,11 @@ size_t pl_act_bytes(enum pl_act act, int k)
         return (size_t)((k + 1) / 2) * 4;
     return (size_t)k * 4;
 }
+
+size_t pl_kv_bytes(enum pl_kv_dtype dtype, int dim)
+{
+    const size_t n = (size_t)PL_KV_BLOCK * (size_t)dim;
+    if (dtype == PL_KV_Q8_0)
+        return n + sizeof(uint16_t) * PL_KV_BLOCK * (size_t)((dim + 31) / 32);
+    return n * (dtype == PL_KV_F32 ? 4 : 2);
+}

@@ -54,8 +54,10 @@ struct pl_format {
 };
 
 /* One head's K and V of PL_KV_BLOCK tokens. K [head_dim][PL_KV_BLOCK], V [PL_KV_BLOCK][v_dim],
- * v_dim = head_dim rounded up to 16; lanes that were never written are zero. */
-enum pl_kv_dtype { PL_KV_F16, PL_KV_F32, PL_N_KV };
+ * v_dim = head_dim rounded up to 16; lanes that were never written are zero. Q8_0: int8 q, and after all
+ * of them an f16 scale d per token and 32 dimensions, x ~ d q:
+ * K [ceil(head_dim/32)][PL_KV_BLOCK], V [PL_KV_BLOCK][ceil(v_dim/32)] */
+enum pl_kv_dtype { PL_KV_F16, PL_KV_F32, PL_KV_BF16, PL_KV_Q8_0, PL_N_KV };
 
 /* Online softmax of nq queries over the first n_keys keys of one block (Milakov & Gimelshein
  * 2018; Dao et al. 2022): m' = max(m, max s), o' = o e^(m-m') + sum e^(s-m') v, l' likewise.
@@ -113,6 +115,8 @@ const struct pl_kernels *pl_kernels_at(int i, int *runs);
 const struct pl_kernels *pl_kernels_find(const char *name);
 /* Bytes per token of an activation row of k. */
 size_t pl_act_bytes(enum pl_act act, int k);
+/* Bytes of PL_KV_BLOCK keys of head_dim values, or values of v_dim. */
+size_t pl_kv_bytes(enum pl_kv_dtype dtype, int dim);
 
 static inline int pl_v_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 

@@ -54,7 +54,6 @@ static inline uint16_t load_u16(const void *p)
 
 #include "kernels/elementwise_tmpl.c"
 #include "kernels/activation_tmpl.c"
-#include "kernels/attention_tmpl.c"
 #include "formats/f32_tmpl.c"
 #include "formats/bf16_tmpl.c"
 #include "formats/f16_tmpl.c"
@@ -71,6 +70,8 @@ static inline uint16_t load_u16(const void *p)
 #include "formats/q6_k_tmpl.c"
 #include "formats/iq4_nl_tmpl.c"
 #include "formats/iq4_xs_tmpl.c"
+#include "kernels/kv_tmpl.c"
+#include "kernels/attention_tmpl.c"
 #include "kernels/roofline_tmpl.c"
 
 static const struct pl_format *const formats[] = {
@@ -87,8 +88,8 @@ const struct pl_kernels TABLE = {
     .rope = rope,
     .add = add,
     .swiglu = swiglu,
-    .kv_store = {[PL_KV_F16] = kv_store_f16, [PL_KV_F32] = kv_store_f32},
-    .attend = {[PL_KV_F16] = attend_f16s, [PL_KV_F32] = attend_f32s},
+    .kv_store = {[PL_KV_F16] = kv_store_f16, [PL_KV_F32] = kv_store_f32, [PL_KV_BF16] = kv_store_bf16, [PL_KV_Q8_0] = kv_store_q8_0},
+    .attend = {[PL_KV_F16] = attend_f16s, [PL_KV_F32] = attend_f32s, [PL_KV_BF16] = attend_bf16s, [PL_KV_Q8_0] = attend_q8_0s},
     .attend_merge = attend_merge,
     .scale = scale,
     .argmax = argmax,

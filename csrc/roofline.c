@@ -1,5 +1,5 @@
 /* What the machine can do at best: the limits that speed is compared with. */
-#define _GNU_SOURCE
+#define _POSIX_C_SOURCE 200809L
 #include "pyllama.h"
 
 #include <time.h>

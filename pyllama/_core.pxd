@@ -13,6 +13,9 @@ cdef extern from "kernels.h":
         PL_ACT_BF16
         PL_ACT_I8
 
+    enum pl_kv_dtype:
+        PL_KV_F16
+
     struct pl_format:
         const char *name
         int block
@@ -29,6 +32,7 @@ cdef extern from "kernels.h":
     const pl_kernels *pl_kernels_at(int i, int *runs) nogil
     const pl_kernels *pl_kernels_find(const char *name) nogil
     size_t pl_act_bytes(pl_act act, int k) nogil
+    size_t pl_kv_bytes(pl_kv_dtype dtype, int dim) nogil
     int pl_v_dim(int head_dim) nogil
 
 

@@ -9,7 +9,7 @@ KV_BLOCK = PL_KV_BLOCK
 QUERY_MAX = PL_QUERY_MAX
 TILE_MAX = PL_TILE_MAX
 ACTS = ("F32", "BF16", "I8")  # enum pl_act
-KV_DTYPES = ("f16", "f32")  # enum pl_kv_dtype
+KV_DTYPES = ("f16", "f32", "bf16", "q8_0")  # enum pl_kv_dtype
 
 # The structs of pyllama.h; the sizes are compared below.
 OP = np.dtype([("kind", "i4"), ("domain", "i4"), ("barrier", "i4"), ("layer", "i4"), ("window", "i4"), ("n_out", "i4"),
@@ -51,6 +51,11 @@ def uniform(uint64_t seed, uint64_t counter):
 def act_bytes(int act, int k):
     """Bytes per token of an activation row of k values."""
     return pl_act_bytes(<pl_act>act, k)
+
+
+def kv_bytes(int dtype, int dim):
+    """Bytes of the keys of a KV block with head_dim `dim`, or of the values with that rounded up to 16."""
+    return pl_kv_bytes(<pl_kv_dtype>dtype, dim)
 
 
 cdef class Kernels:

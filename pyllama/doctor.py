@@ -99,7 +99,7 @@ def memory_section() -> Section:
 def self_test(level: str) -> Iterator[Section]:
     """What every format and cache type gives at `level` against the scalar level, one row each."""
     kernels, reference = _core.Kernels(level), _core.Kernels(REFERENCE)
-    cases = [*((kind, "f16") for kind in kernels.formats), ("F32", "f32")]
+    cases = [*((kind, "f16") for kind in kernels.formats), *(("F32", kv) for kv in _core.KV_DTYPES[1:])]
     with tempfile.TemporaryDirectory(prefix="pyllama-") as folder:
         for kind, kv_dtype in cases:
             path = Path(folder, f"{kind}.gguf")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._core import KV_BLOCK
+from ._core import KV_BLOCK, KV_DTYPES
 from .chat import Conversation, render_chat, template_of
 from .cpu import default_threads
 from .engine import Engine
@@ -36,8 +36,8 @@ class LLM:
     None for the bundled storyteller. n_ctx: tokens per sequence (None: the model's own context).
     n_threads: None takes min(physical cores, affinity, cgroup quota). compute: "auto", or "f32" for
     dequantized weights, float32 activations and KV. quantize: "q8_0" or "q4_0", what weights of 16
-    or 32 bits become in memory. kv_dtype: "f16", "f32" or None (f16; f32 under compute="f32").
-    kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
+    or 32 bits become in memory. kv_dtype: "f16", "bf16", "f32", "q8_0" or None (f16; f32 under
+    compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
     max_batch: sequences per forward. prefix_cache: keep KV that is no longer in use, as long as there
     is room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
 
@@ -65,7 +65,7 @@ class LLM:
     ) -> None:
         _choice("compute", compute, ("auto", "f32"))
         _choice("quantize", quantize, (None, *QUANTIZE))
-        _choice("kv_dtype", kv_dtype, (None, "f16", "f32"))
+        _choice("kv_dtype", kv_dtype, (None, *KV_DTYPES))
         _choice("prefix_cache", prefix_cache, (True, False))
         for name, value, most in (
             ("n_threads", n_threads, 1024),

@@ -37,17 +37,12 @@ class KVPlan:
     @property
     def k_bytes(self) -> int:
         """Bytes of the keys of one head in one block, aligned."""
-        return align(_core.KV_BLOCK * self.head_dim * self.item)
-
-    @property
-    def item(self) -> int:
-        """Bytes per value."""
-        return (2, 4)[self.dtype]
+        return align(_core.kv_bytes(self.dtype, self.head_dim))
 
     @property
     def head_bytes(self) -> int:
         """Bytes of keys and values of one head in one block."""
-        return self.k_bytes + _core.KV_BLOCK * -(-self.head_dim // 16) * 16 * self.item
+        return self.k_bytes + align(_core.kv_bytes(self.dtype, -(-self.head_dim // 16) * 16))
 
     @property
     def block_bytes(self) -> int:

@@ -144,8 +144,9 @@ static void check_table(const struct pl_kernels *kn, const struct pl_format *for
     if (*f || *scalar)
         fail("scalar has more formats, or fewer");
     for (int nq = 1; nq <= PL_QUERY_MAX; nq++)
-        if (!kn->attend[PL_KV_F16][nq] || !kn->attend[PL_KV_F32][nq])
-            fail("no attend of %d queries", nq);
+        for (int dtype = 0; dtype < PL_N_KV; dtype++)
+            if (!kn->attend[dtype][nq])
+                fail("no attend of %d queries for cache type %d", nq, dtype);
     end();
 }
 
@@ -153,7 +154,7 @@ static const struct op table_ops[] = {{"table", check_table}, {NULL, NULL}};
 
 static void run_level(const struct pl_kernels *kn, const struct options *opt)
 {
-    const struct op *const lists[] = {table_ops, row_ops, activation_ops, attention_ops};
+    const struct op *const lists[] = {table_ops, row_ops, activation_ops, attention_ops, kv_ops};
     for (int i = 0; i < COUNT(lists); i++)
         for (const struct op *op = lists[i]; op->name; op++)
             run_op(kn, op, NULL, opt);

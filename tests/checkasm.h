@@ -23,7 +23,7 @@ struct op {
     const char *name;  /* of an op of every format: what follows the format's name */
     check_fn *check;
 };
-extern const struct op row_ops[], activation_ops[], attention_ops[];  /* end with a NULL name */
+extern const struct op row_ops[], activation_ops[], attention_ops[], kv_ops[];  /* end with a NULL name */
 extern const struct op format_ops[];
 void bench(const struct pl_kernels *kn, const char *op);
 
@@ -96,5 +96,13 @@ struct ref_attend {
 void ref_attend(struct ref_attend *y, const double *q, const double *k, const double *v,
                 int head_dim, uint32_t visible);
 void ref_attend_merge(struct ref_attend *y, const float *o2, double m2, double l2, int n);
+
+/* ---- a KV block (checkasm_kv.c) */
+
+enum { N_HEAD_DIMS = 19 };
+extern const int head_dims[N_HEAD_DIMS];
+/* where value d of token j lies, of K or of V, and for Q8_0 its scale; dim: head_dim or v_dim */
+int kv_index(int is_value, int j, int d, int v_dim);
+uint16_t *kv_scale(void *p, int is_value, int j, int d, int dim);
 
 #endif

@@ -1,17 +1,15 @@
-/* Attention over one KV block, its merge, and the cache's stores. */
+/* Attention over one KV block, and its merge. */
 #include "checkasm.h"
 
 #include <math.h>
 #include <string.h>
 
-static const int head_dims[] = {1,  2,  3,  7,  8,  9,  15, 16,  17, 31,
-                                33, 48, 64, 65, 80, 96, 127, 128, 256};
-
 /* ---- attend */
 
 /* A KV block with its contents as doubles, and nq queries with the state that they come with. */
 struct scene {
-    int f16, head_dim, v_dim, nq, n_keys;
+    enum pl_kv_dtype dtype;
+    int head_dim, v_dim, nq, n_keys;
     void *k, *v;
     float *q, *o, *m, *l;
     uint32_t *visible;
@@ -19,40 +17,65 @@ struct scene {
 };
 static struct scene scene;
 
-static double put(void *p, int i, int f16, float x)
+static double put(void *p, int i, enum pl_kv_dtype dtype, float x)
 {
-    if (!f16)
+    if (dtype == PL_KV_F32)
         return ((float *)p)[i] = x;
-    const uint16_t h = ref_to_f16(isfinite(x) ? fmaxf(-65504, fminf(65504, x)) : x);
+    const float within = isfinite(x) ? fmaxf(-65504, fminf(65504, x)) : x;
+    const uint16_t h = dtype == PL_KV_F16 ? ref_to_f16(within) : ref_to_bf16(within);
     ((uint16_t *)p)[i] = h;
-    return ref_f16(h);
+    return dtype == PL_KV_F16 ? ref_f16(h) : ref_bf16(h);
+}
+
+/* Q8_0, some scale and some bytes: how they came about is the store's matter. A NaN is that of the scale. */
+static void put_q8_0(void *p, int is_value, int j, const float *row, int head_dim, int dim, double *y)
+{
+    for (int d = 0; d < head_dim; d++) {
+        uint16_t *const scale = kv_scale(p, is_value, j, d, dim);
+        if (d % 32 == 0)
+            *scale = ref_to_f16(isfinite(row[d]) ? fmaxf(-500, fminf(500, row[d])) / 100 : row[d]);
+        const int8_t q = (int8_t)(rng_below(255) - 127);
+        ((int8_t *)p)[kv_index(is_value, j, d, dim)] = q;
+        y[d] = q * ref_f16(*scale);
+    }
+}
+
+static void put_row(struct scene *s, int is_value, int j, const float *row)
+{
+    void *const p = is_value ? s->v : s->k;
+    double *const y = is_value ? s->values + j * s->v_dim : s->keys + j * s->head_dim;
+    if (s->dtype == PL_KV_Q8_0) {
+        put_q8_0(p, is_value, j, row, s->head_dim, is_value ? s->v_dim : s->head_dim, y);
+        return;
+    }
+    for (int d = 0; d < s->head_dim; d++)
+        y[d] = put(p, kv_index(is_value, j, d, s->v_dim), s->dtype, row[d]);
 }
 
 static void put_nan(struct scene *s, int j, float nan_or_inf)
 {
-    for (int d = 0; d < s->head_dim; d++) {
-        put(s->k, d * PL_KV_BLOCK + j, s->f16, nan_or_inf);
-        put(s->v, j * s->v_dim + d, s->f16, nan_or_inf);
-    }
+    float row[REF_DIM_MAX];
+    for (int d = 0; d < s->head_dim; d++)
+        row[d] = nan_or_inf;
+    put_row(s, 0, j, row);
+    put_row(s, 1, j, row);
 }
 
 static void put_key(struct scene *s, int j, enum fill k_fill, enum fill v_fill)
 {
     float row[REF_DIM_MAX];
     fill_floats(row, s->head_dim, k_fill);
-    for (int d = 0; d < s->head_dim; d++)
-        s->keys[j * s->head_dim + d] = put(s->k, d * PL_KV_BLOCK + j, s->f16, row[d]);
+    put_row(s, 0, j, row);
     fill_floats(row, s->head_dim, v_fill);
-    for (int d = 0; d < s->head_dim; d++)
-        s->values[j * s->v_dim + d] = put(s->v, j * s->v_dim + d, s->f16, row[d]);
+    put_row(s, 1, j, row);
 }
 
 /* keys 0 .. n_keys-1 by these fills; after them zeros as in a fresh block, or what an earlier
  * sequence left there */
 static void fill_block(struct scene *s, enum fill k_fill, enum fill v_fill)
 {
-    memset(s->k, 0, (size_t)s->head_dim * PL_KV_BLOCK * (s->f16 ? 2 : 4));
-    memset(s->v, 0, (size_t)s->v_dim * PL_KV_BLOCK * (s->f16 ? 2 : 4));
+    memset(s->k, 0, pl_kv_bytes(s->dtype, s->head_dim));
+    memset(s->v, 0, pl_kv_bytes(s->dtype, s->v_dim));
     memset(s->values, 0, sizeof s->values);
     for (int j = 0; j < s->n_keys; j++)
         put_key(s, j, k_fill, v_fill);
@@ -63,15 +86,14 @@ static void fill_block(struct scene *s, enum fill k_fill, enum fill v_fill)
         put_nan(s, j, NAN);
 }
 
-static void make_scene(struct scene *s, int f16, int head_dim, int nq)
+static void make_scene(struct scene *s, enum pl_kv_dtype dtype, int head_dim, int nq)
 {
-    const size_t bytes = (size_t)PL_KV_BLOCK * (f16 ? 2 : 4);
-    s->f16 = f16;
+    s->dtype = dtype;
     s->head_dim = head_dim;
     s->v_dim = pl_v_dim(head_dim);
     s->nq = nq;
-    s->k = buf(head_dim * bytes);
-    s->v = buf(s->v_dim * bytes);
+    s->k = buf(pl_kv_bytes(dtype, head_dim));
+    s->v = buf(pl_kv_bytes(dtype, s->v_dim));
     s->q = buf_loose(4 * (size_t)(head_dim * nq));
     s->visible = buf(sizeof(uint32_t) * (size_t)nq);
     s->o = buf_floats(nq * s->v_dim, ZEROS);
@@ -93,7 +115,7 @@ static void fill_queries(struct scene *s, enum fill fill, float gain)
 
 static void attend_tile(const struct pl_kernels *kn, struct scene *s)
 {
-    pl_attend_fn *const attend = kn->attend[s->f16 ? PL_KV_F16 : PL_KV_F32][s->nq];
+    pl_attend_fn *const attend = kn->attend[s->dtype][s->nq];
     attend(s->o, s->m, s->l, s->q, s->k, s->v, s->head_dim, s->n_keys, s->visible);
 }
 
@@ -116,7 +138,7 @@ static void attend_alone(const struct pl_kernels *kn, const struct scene *s, str
     float q[REF_DIM_MAX];
     for (int d = 0; d < s->head_dim; d++)
         q[d] = s->q[d * s->nq + i];
-    pl_attend_fn *const attend = kn->attend[s->f16 ? PL_KV_F16 : PL_KV_F32][1];
+    pl_attend_fn *const attend = kn->attend[s->dtype][1];
     attend(y->o, &y->m, &y->l, q, s->k, s->v, s->head_dim, n_keys, s->visible + i);
 }
 
@@ -202,10 +224,10 @@ static void check_hidden_nan(const struct pl_kernels *kn, struct scene *s)
         fail("a NaN key was lost");
 }
 
-static void check_attend(const struct pl_kernels *kn, int f16)
+static void check_attend(const struct pl_kernels *kn, enum pl_kv_dtype dtype)
 {
     struct scene *const s = &scene;
-    for (int c = 0; c < COUNT(head_dims) * (PL_KV_BLOCK + 1); c++) {
+    for (int c = 0; c < N_HEAD_DIMS * (PL_KV_BLOCK + 1); c++) {
         const int head_dim = head_dims[c / (PL_KV_BLOCK + 1)], n_keys = c % (PL_KV_BLOCK + 1);
         const int nq = 1 + c % PL_QUERY_MAX;
         const enum mask mask = (enum mask)rng_below(N_MASKS);
@@ -216,7 +238,7 @@ static void check_attend(const struct pl_kernels *kn, int f16)
         begin("head_dim=%d nq=%d n_keys=%d %s q=%s*%g k=%s v=%s", head_dim, nq, n_keys,
               mask_names[mask], fill_names[q_fill], gain, fill_names[k_fill],
               fill_names[v_fill]);
-        make_scene(s, f16, head_dim, nq);
+        make_scene(s, dtype, head_dim, nq);
         fill_queries(s, q_fill, gain);
         s->n_keys = 1 + rng_below(PL_KV_BLOCK);  /* a block before, so that there is a state */
         fill_block(s, UNIFORM, UNIFORM);
@@ -236,17 +258,16 @@ static void check_attend(const struct pl_kernels *kn, int f16)
     }
 }
 
-static void check_attend_f16(const struct pl_kernels *kn, const struct pl_format *format)
-{
-    (void)format;
-    check_attend(kn, 1);
-}
-
-static void check_attend_f32(const struct pl_kernels *kn, const struct pl_format *format)
-{
-    (void)format;
-    check_attend(kn, 0);
-}
+#define CHECK_ATTEND(name, dtype)                                                               \
+    static void check_attend_##name(const struct pl_kernels *kn, const struct pl_format *format) \
+    {                                                                                           \
+        (void)format;                                                                           \
+        check_attend(kn, dtype);                                                                \
+    }
+CHECK_ATTEND(f16, PL_KV_F16)
+CHECK_ATTEND(f32, PL_KV_F32)
+CHECK_ATTEND(bf16, PL_KV_BF16)
+CHECK_ATTEND(q8_0, PL_KV_Q8_0)
 
 /* ---- attend_merge */
 
@@ -254,9 +275,9 @@ static void check_attend_merge(const struct pl_kernels *kn, const struct pl_form
 {
     (void)format;
     static struct ref_attend want;
-    for (int c = 0; c < COUNT(head_dims) * N_FILLS * 4; c++) {
-        const int n = head_dims[c % COUNT(head_dims)], empty = c / COUNT(head_dims) % 4;
-        const enum fill fill = (enum fill)(c / (COUNT(head_dims) * 4));
+    for (int c = 0; c < N_HEAD_DIMS * N_FILLS * 4; c++) {
+        const int n = head_dims[c % N_HEAD_DIMS], empty = c / N_HEAD_DIMS % 4;
+        const enum fill fill = (enum fill)(c / (N_HEAD_DIMS * 4));
         const enum fill fill2 = (enum fill)rng_below(N_FILLS);
         begin("n=%d o=%s o2=%s%s%s", n, fill_names[fill], fill_names[fill2],
               empty & 1 ? " first empty" : "", empty & 2 ? " second empty" : "");
@@ -285,82 +306,8 @@ static void check_attend_merge(const struct pl_kernels *kn, const struct pl_form
     }
 }
 
-/* ---- kv_store */
-
-/* element i of a block holds x, or what buf left there if x is NULL */
-static void expect_stored(const char *what, const void *block, int i, int f16, const float *x)
-{
-    if (f16) {
-        const uint16_t h = ((const uint16_t *)block)[i];
-        const int ok = !x ? h == 0xffff : isnan(*x) ? isnan(ref_f16(h)) : h == ref_to_f16(*x);
-        if (!ok)
-            fail("%s[%d] is %04x for %.9g", what, i, h, x ? *x : 0);
-        return;
-    }
-    const uint8_t *const p = (const uint8_t *)block + 4 * (size_t)i;
-    if (memcmp(p, x ? (const void *)x : "\xff\xff\xff\xff", 4) != 0)
-        fail("%s[%d] is not %.9g", what, i, x ? *x : 0);
-}
-
-static void check_kv_store(const struct pl_kernels *kn, int f16, int head_dim, const float *key,
-                           const float *value)
-{
-    const int v_dim = pl_v_dim(head_dim), slot = rng_below(PL_KV_BLOCK);
-    const size_t bytes = (size_t)PL_KV_BLOCK * (f16 ? 2 : 4);
-    void *const k = buf(head_dim * bytes), *const v = buf(v_dim * bytes);
-    kn->kv_store[f16 ? PL_KV_F16 : PL_KV_F32](k, v, slot, key, value, head_dim);
-    for (int d = 0; d < v_dim; d++)
-        for (int s = 0; s < PL_KV_BLOCK; s++) {
-            const int written = s == slot && d < head_dim;
-            if (d < head_dim)
-                expect_stored("k", k, d * PL_KV_BLOCK + s, f16, written ? key + d : NULL);
-            expect_stored("v", v, s * v_dim + d, f16, written ? value + d : NULL);
-        }
-}
-
-static void check_kv_store_dims(const struct pl_kernels *kn, int f16)
-{
-    for (int c = 0; c < COUNT(head_dims) * N_FILLS; c++) {
-        const int head_dim = head_dims[c / N_FILLS];
-        const enum fill fill = (enum fill)(c % N_FILLS);
-        begin("head_dim=%d x=%s", head_dim, fill_names[fill]);
-        float *const key = buf_floats(head_dim, fill), *const value = buf_floats(head_dim, fill);
-        key[rng_below(head_dim)] = (float[]){NAN, INFINITY, -INFINITY, -0.0f}[rng_below(4)];
-        check_kv_store(kn, f16, head_dim, key, value);
-        end();
-    }
-}
-
-static void check_kv_store_f32(const struct pl_kernels *kn, const struct pl_format *format)
-{
-    (void)format;
-    check_kv_store_dims(kn, 0);
-}
-
-/* every f16, and halfway to its neighbour with the floats next to that */
-static void check_kv_store_f16(const struct pl_kernels *kn, const struct pl_format *format)
-{
-    enum { N = 16, POINTS = 4 };
-    (void)format;
-    check_kv_store_dims(kn, 1);
-    for (unsigned h = 0; h < 0x7c00; h += N) {
-        begin("f16 %04x and on", h);
-        float *const key = buf_loose(4 * N * POINTS), *const value = buf_loose(4 * N * POINTS);
-        for (int i = 0; i < N * POINTS; i++) {
-            const double a = ref_f16((uint16_t)(h + (unsigned)i / POINTS));
-            const double step = a < 0x1p-14 ? 0x1p-24 : ldexp(1, ilogb(a) - 10);
-            const float half = (float)(a + step / 2);
-            const float at[] = {(float)a, nextafterf(half, 0), half, nextafterf(half, INFINITY)};
-            key[i] = at[i % POINTS];
-            value[i] = -key[i];
-        }
-        check_kv_store(kn, 1, N * POINTS, key, value);
-        end();
-    }
-}
-
 const struct op attention_ops[] = {
     {"attend_f16", check_attend_f16},         {"attend_f32", check_attend_f32},
-    {"attend_merge", check_attend_merge},     {"kv_store_f16", check_kv_store_f16},
-    {"kv_store_f32", check_kv_store_f32},     {NULL, NULL},
+    {"attend_bf16", check_attend_bf16},       {"attend_q8_0", check_attend_q8_0},
+    {"attend_merge", check_attend_merge},     {NULL, NULL},
 };

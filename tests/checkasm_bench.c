@@ -165,14 +165,15 @@ static void bench_formats(const struct pl_kernels *kn, const char *op)
 static void bench_attend(const struct pl_kernels *kn, const char *op)
 {
     static const int dims[] = {64, 128}, nqs[] = {1, 4, 8, 12};
+    static const char *const types[] = {"f16", "f32", "bf16", "q8_0"};
     for (int c = 0; c < PL_N_KV * COUNT(dims) * COUNT(nqs); c++) {
         struct job job = {.call = call_attend, .kind = c / (COUNT(dims) * COUNT(nqs))};
         job.n = dims[c / COUNT(nqs) % COUNT(dims)];
         job.nt = nqs[c % COUNT(nqs)];
-        snprintf(job.name, sizeof job.name, "attend_%s", job.kind == PL_KV_F16 ? "f16" : "f32");
+        snprintf(job.name, sizeof job.name, "attend_%s", types[job.kind]);
         snprintf(job.shape, sizeof job.shape, "dim=%d nq=%d", job.n, job.nt);
         job.ops = 4.0 * job.n * PL_KV_BLOCK * job.nt;
-        job.bytes = 2.0 * job.n * PL_KV_BLOCK * (job.kind == PL_KV_F16 ? 2 : 4);
+        job.bytes = 2.0 * (double)pl_kv_bytes((enum pl_kv_dtype)job.kind, job.n);
         if (!op || strstr(job.name, op))
             report(kn, &job);
     }
@@ -198,6 +199,8 @@ static void bench_rows(const struct pl_kernels *kn, const char *op)
         {"act_i8", call_act, N, PL_ACT_I8, 5},
         {"kv_store_f16", call_kv_store, 128, PL_KV_F16, 12},
         {"kv_store_f32", call_kv_store, 128, PL_KV_F32, 16},
+        {"kv_store_bf16", call_kv_store, 128, PL_KV_BF16, 12},
+        {"kv_store_q8_0", call_kv_store, 128, PL_KV_Q8_0, 10},
         {"attend_merge", call_attend_merge, 128, 0, 12},
     };
     for (int i = 0; i < COUNT(rows); i++) {

@@ -117,6 +117,8 @@ def test_kv_dtype_is_worth_its_memory(files: ModelFiles) -> None:
     expected = exact(path, ids)
     assert mean_kl(expected, logits(path, ids, kv_dtype="f32")) <= 1e-11
     assert worst(expected, logits(path, ids, kv_dtype="f32")) <= 1e-5
+    for kv_dtype, most in (("f16", 1e-7), ("bf16", 5e-6), ("q8_0", 2e-5)):
+        assert 0 < mean_kl(expected, logits(path, ids, kv_dtype=kv_dtype)) <= most, kv_dtype
 
 
 def test_far_positions(files: ModelFiles) -> None:

@@ -53,7 +53,8 @@ def test_facts(report: dict[str, Any]) -> None:
 def test_every_format_is_checked(report: dict[str, Any]) -> None:
     kernels = _core.Kernels(report["isa"]["used"])
     rows = report["self_test"]
-    assert [(r["format"], r["kv"]) for r in rows] == [*((f, "f16") for f in kernels.formats), ("F32", "f32")]
+    found = [(r["format"], r["kv"]) for r in rows]
+    assert found == [*((f, "f16") for f in kernels.formats), *(("F32", kv) for kv in _core.KV_DTYPES[1:])]
     assert report["ok"] and all(r["ok"] and 0 <= r["error"] <= r["tolerance"] < 0.05 for r in rows)
 
 

@@ -166,7 +166,7 @@ def test_long_context_chunks(files: ModelFiles) -> None:
         assert np.array_equal(logits(path, ids, n_threads=n_threads, prefill_chunk=chunk), whole), chunk
 
 
-@pytest.mark.parametrize("kv_dtype", ["f16", "f32"])
+@pytest.mark.parametrize("kv_dtype", _core.KV_DTYPES)
 def test_long_context_decodes(files: ModelFiles, kv_dtype: str) -> None:
     """Few queries on a long context are split over the team by key chunk."""
     path, ids = files(**LONG), random_ids(1100)

@@ -1,21 +1,30 @@
-/* Attention of a tile of queries over one KV block, and the cache's stores. f32 FMA throughout:
- * prefill and decode then give the same bits. */
+/* Attention of a tile of queries over one KV block. f32 FMA throughout: prefill and decode then give
+ * the same bits. */
 
-INLINE vf kv_load(const void *p, size_t i, int f16)
+/* acc_i += q_i . K over the dimensions [d0, d1), for VL keys from key0 */
+INLINE void dot_keys(const int nq, vf *acc, const float *q, const void *k, int key0, int d0, int d1, const int dtype)
 {
-    return f16 ? vf_from_f16((const uint16_t *)p + i) : vf_load((const float *)p + i);
+    for (int d = d0; d < d1; d++) {
+        const vf kd = kv_load(k, (size_t)d * PL_KV_BLOCK + (size_t)key0, dtype);
+        UNROLL for (int i = 0; i < nq; i++)
+            acc[i] = vf_fma(vf_set1(q[d * nq + i]), kd, acc[i]);
+    }
 }
 
 /* s [nq][PL_KV_BLOCK] = q . K for VL keys from key0 */
-INLINE void scores(const int nq, float *s, const float *q, const void *k, int key0, int head_dim, int f16)
+INLINE void scores(const int nq, float *s, const float *q, const void *k, int key0, int head_dim, const int dtype)
 {
     vf acc[PL_QUERY_MAX];
-    UNROLL for (int i = 0; i < nq; i++)
-        acc[i] = vf_zero();
-    for (int d = 0; d < head_dim; d++, q += nq) {
-        const vf kd = kv_load(k, (size_t)d * PL_KV_BLOCK + (size_t)key0, f16);
+    acc_zero(nq, acc);
+    if (dtype != PL_KV_Q8_0)
+        dot_keys(nq, acc, q, k, key0, 0, head_dim, dtype);
+    for (int d = 0; d < head_dim && dtype == PL_KV_Q8_0; d += KV_GROUP) {
+        vf sum[PL_QUERY_MAX];
+        acc_zero(nq, sum);
+        dot_keys(nq, sum, q, k, key0, d, d + KV_GROUP < head_dim ? d + KV_GROUP : head_dim, dtype);
+        const vf scale = vf_from_f16(kv_scales(k, head_dim) + d + key0);
         UNROLL for (int i = 0; i < nq; i++)
-            acc[i] = vf_fma(vf_set1(q[i]), kd, acc[i]);
+            acc[i] = vf_fma(sum[i], scale, acc[i]);
     }
     UNROLL for (int i = 0; i < nq; i++)
         vf_store(s + i * PL_KV_BLOCK + key0, acc[i]);
@@ -43,12 +52,12 @@ INLINE float softmax_step(float *s, float *m, float *l, uint32_t visible)
 }
 
 INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, const void *k,
-                   const void *v, int head_dim, int n_keys, const uint32_t *visible, int f16)
+                   const void *v, int head_dim, int n_keys, const uint32_t *visible, const int dtype)
 {
     float s[PL_QUERY_MAX * PL_KV_BLOCK] = {0}, c[PL_QUERY_MAX];
     const int v_dim = (head_dim + 15) / 16 * 16;
     for (int key = 0; key < n_keys; key += VL)
-        scores(nq, s, q, k, key, head_dim, f16);
+        scores(nq, s, q, k, key, head_dim, dtype);
     uint32_t seen = ~UINT32_C(0);  /* by every query; elsewhere a hidden NaN times 0 would be NaN */
     for (int i = 0; i < nq; i++) {
         c[i] = softmax_step(s + i * PL_KV_BLOCK, m + i, l + i, visible[i]);
@@ -59,7 +68,7 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
         UNROLL for (int i = 0; i < nq; i++)
             acc[i] = vf_mul(vf_load(o + i * v_dim + d), vf_set1(c[i]));
         for (int key = 0; key < n_keys; key++) {
-            const vf vd = kv_load(v, (size_t)key * (size_t)v_dim + (size_t)d, f16);
+            const vf vd = kv_value(v, key, d, v_dim, dtype);
             if (seen >> key & 1) {
                 UNROLL for (int i = 0; i < nq; i++)
                     acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
@@ -78,7 +87,7 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
     static void attend_##kv##_##n(float *o, float *m, float *l, const float *q, const void *k,  \
                                   const void *v, int head_dim, int n_keys, const uint32_t *visible)  \
     {                                                                                            \
-        attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, PL_KV_F16 == PL_KV_##kv);         \
+        attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, PL_KV_##kv);         \
     }
 #define ATTENDS(kv, name)                                                                        \
     ATTEND(kv, 1) ATTEND(kv, 2) ATTEND(kv, 3) ATTEND(kv, 4) ATTEND(kv, 5) ATTEND(kv, 6)          \
@@ -89,6 +98,8 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
         attend_##kv##_10, attend_##kv##_11, attend_##kv##_12};
 ATTENDS(F16, attend_f16s)
 ATTENDS(F32, attend_f32s)
+ATTENDS(BF16, attend_bf16s)
+ATTENDS(Q8_0, attend_q8_0s)
 
 static void attend_merge(float *m, float *l, float *o, float m2, float l2, const float *o2, int n)
 {
@@ -103,22 +114,4 @@ static void attend_merge(float *m, float *l, float *o, float m2, float l2, const
         vf_store(o + i, vf_fma(vf_load(o2 + i), vf_set1(c[VL]), vf_mul(vf_load(o + i), vf_set1(c[0]))));
     if (i < n)
         vf_store_n(o + i, vf_fma(vf_load_n(o2 + i, n - i), vf_set1(c[VL]), vf_mul(vf_load_n(o + i, n - i), vf_set1(c[0]))), n - i);
-}
-
-static void kv_store_f16(void *k, void *v, int slot, const float *key, const float *value, int head_dim)
-{
-    const int v_dim = (head_dim + 15) / 16 * 16;
-    for (int d = 0; d < head_dim; d++)
-        ((uint16_t *)k)[d * PL_KV_BLOCK + slot] = f32_to_f16(key[d]);
-    for (int d = 0; d < head_dim; d++)
-        ((uint16_t *)v)[slot * v_dim + d] = f32_to_f16(value[d]);
-}
-
-static void kv_store_f32(void *k, void *v, int slot, const float *key, const float *value, int head_dim)
-{
-    const int v_dim = (head_dim + 15) / 16 * 16;
-    for (int d = 0; d < head_dim; d++)
-        ((float *)k)[d * PL_KV_BLOCK + slot] = key[d];
-    for (int d = 0; d < head_dim; d++)
-        ((float *)v)[slot * v_dim + d] = value[d];
 }

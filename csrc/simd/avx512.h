@@ -52,6 +52,7 @@ static inline float f16_to_f32(uint16_t h) { return _cvtsh_ss(h); }
 static inline uint16_t f32_to_f16(float f) { return _cvtss_sh(f, 0); }
 static inline vf vf_from_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
 static inline void vf_to_f16(uint16_t *p, vf a) { _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(a, 0)); }
+static inline vf vf_from_bf16(const uint16_t *p) { return vf_cast(vi_sll(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16)); }
 
 /* bytes */
 static inline vb vb_load(const void *p) { return _mm512_loadu_si512(p); }

@@ -91,6 +91,7 @@ static inline uint16_t f32_to_f16(float f)
 }
 static inline vf vf_from_f16(const uint16_t *p) { vf r; EACH r.v[i] = f16_to_f32(p[i]); return r; }
 static inline void vf_to_f16(uint16_t *p, vf a) { EACH p[i] = f32_to_f16(a.v[i]); }
+static inline vf vf_from_bf16(const uint16_t *p) { vi r; EACH r.v[i] = (int32_t)((uint32_t)p[i] << 16); return vf_cast(r); }
 
 /* bytes: 4 VL of them; a lane is 4 consecutive k of one row */
 static inline vb vb_load(const void *p) { vb r; memcpy(&r, p, sizeof r); return r; }

@@ -12,6 +12,7 @@ import click
 
 from .common import located, open_llm, status
 from .options import (
+    CACHE_TYPES,
     Pair,
     Words,
     compute_option,
@@ -197,9 +198,9 @@ OPTIONS = (
         "--cache-type",
         "--cache-type-k",
         "cache_type",
-        type=Words(("f16", "f32")),
+        type=Words(CACHE_TYPES),
         multiple=True,
-        metavar="f16|f32,...",
+        metavar="f16|f32|bf16|q8_0,...",
         help="Types of the KV cache; by default f16, and f32 under --compute f32.",
     ),
     integers("-npp", "npp", text="Batches instead: prompt lengths, default 512.", least=1),

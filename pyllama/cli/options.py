@@ -147,12 +147,13 @@ quantize_option = click.option(
     type=click.Choice(("q8_0", "q4_0")),
     help="What weights of 16 or 32 bits become in memory.",
 )
+CACHE_TYPES = ("f16", "bf16", "f32", "q8_0")  # _core.KV_DTYPES, which --help need not load
 cache_type_option = click.option(
     "-ctk",
     "--cache-type",
     "--cache-type-k",
     "cache_type",
-    type=click.Choice(("f16", "f32")),
+    type=click.Choice(CACHE_TYPES),
     help="Type of the KV cache; by default f16, and f32 under --compute f32.",
 )
 hugepages_option = click.option("--no-hugepages", is_flag=True, help="Ask the system for no huge pages.")

@@ -206,7 +206,9 @@ def cpu_name() -> str:
 
 def common_fields(llm: LLM, facts: Facts, compute: str, hugepages: bool) -> Row:
     """The fields that the rows of a model share, in llama-bench's order and names."""
-    cache_type = ("f16", "f32")[llm.model.kv_plan.dtype]
+    from pyllama._core import KV_DTYPES
+
+    cache_type = KV_DTYPES[llm.model.kv_plan.dtype]
     return {
         "build_commit": __version__,
         "build_number": 0,
