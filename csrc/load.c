@@ -40,6 +40,8 @@ void pl_unmap(void *p, size_t n)
         munmap(p, mapped_size(n));
 }
 
+int pl_lock(const void *p, size_t n) { return mlock(p, n) ? errno : 0; }
+
 struct job {
     const struct pl_kernels *kernels;
     const struct pl_matrix *matrix;

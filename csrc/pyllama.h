@@ -36,6 +36,8 @@ int pl_take(struct pl_supply *supply, int member, int n_members, int n_units);
 /* n bytes at a 2 MiB boundary, zero, on huge pages where the system grants them; NULL: no memory */
 void *pl_map(size_t n, int hugepages);
 void pl_unmap(void *p, size_t n);
+/* Keeps n bytes of such a mapping from being swapped out until it is unmapped; 0, or errno. */
+int pl_lock(const void *p, size_t n);
 
 enum pl_status { PL_OK, PL_CANCELLED, PL_SHORT_READ, PL_READ_ERROR, PL_NO_MEMORY };
 
@@ -176,7 +178,7 @@ static inline void pl_set_cancel(struct pl_batch *batch, int cancel) { atomic_st
 
 /* ---- sample.c ---- */
 
-enum { PL_SAMPLE_SCRATCH = 4 };  /* floats per token of the vocabulary */
+enum { PL_SAMPLE_SCRATCH = 6 };  /* floats per token of the vocabulary */
 
 /* The row's token and its logprobs. It is drawn from softmax(pl_adjust(logits) / temperature) cut by
  * top_k, typical_p, top_p, min_p, in this order. scratch [PL_SAMPLE_SCRATCH n] */
@@ -196,6 +198,8 @@ static inline const uint8_t *pl_allowed(const struct pl_sampling *s) { return s-
 void pl_logprobs(const struct pl_kernels *kernels, const float *logits, int n, int token,
                  const struct pl_sampling *s, float *scratch);
 double pl_sum(const float *p, int n);
+/* best [k] <- the k largest of x [n], k <= n, the largest first */
+void pl_top(const float *x, int n, struct pl_logprob *best, int k);
 
 /* ---- roofline.c: what the machine can do at best ---- */
 

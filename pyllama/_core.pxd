@@ -119,6 +119,7 @@ cdef extern from "pyllama.h":
     int pl_team_size(const pl_team *team) nogil
     void *pl_map(size_t n, int hugepages) nogil
     void pl_unmap(void *p, size_t n) nogil
+    int pl_lock(const void *p, size_t n) nogil
     pl_status pl_load_matrix(pl_team *team, const pl_kernels *kernels, char *arena,
                              const pl_matrix *matrix, const pl_load *load) nogil
     pl_status pl_run(pl_program *program, pl_batch *batch) nogil

@@ -3,6 +3,8 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.string cimport memset
 
+import os
+
 import numpy as np
 
 KV_BLOCK = PL_KV_BLOCK
@@ -164,6 +166,14 @@ cdef class Memory:
     def close(self):
         pl_unmap(self.p, self.size)
         self.p = NULL
+
+    def lock(self):
+        """Keeps the memory from being swapped out. Raises OSError."""
+        cdef int error
+        with nogil:
+            error = pl_lock(self.p, self.size)
+        if error:
+            raise OSError(error, os.strerror(error))
 
     def view(self, size_t offset, size_t n):
         """A writable view of [offset, offset + n); do not keep it past close()."""

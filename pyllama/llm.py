@@ -38,13 +38,15 @@ class LLM:
     dequantized weights, float32 activations and KV. quantize: "q8_0" or "q4_0", what weights of 16
     or 32 bits become in memory. kv_dtype: "f16", "bf16", "f32", "q8_0" or None (f16; f32 under
     compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens per forward.
-    max_batch: sequences per forward. prefix_cache: keep KV that is no longer in use, as long as there
-    is room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
+    max_batch: sequences per forward. use_hugepages: ask the system for huge pages. use_mlock: keep the
+    weights from being swapped out. prefix_cache: keep KV that is no longer in use, as long as there is
+    room, for prompts that begin alike. progress: called with (bytes done, bytes in all) while loading.
 
     `default_params`: what is sampled by where a call says nothing: what the model recommends.
 
     Raises FileNotFoundError, ModelLoadError (with UnsupportedModelError) naming file and field,
-    InsufficientMemoryError before anything is taken when it cannot fit, ValueError for an argument.
+    InsufficientMemoryError before anything is taken when it cannot fit and when the weights cannot be
+    locked, ValueError for an argument.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LLM:
         prefill_chunk: int = 512,
         max_batch: int = 16,
         use_hugepages: bool = True,
+        use_mlock: bool = False,
         prefix_cache: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class LLM:
                 prefill_chunk=prefill_chunk,
                 max_batch=max_batch,
                 use_hugepages=use_hugepages,
+                use_mlock=use_mlock,
             )
             self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
             self.default_params = read_defaults(located.path, source.metadata)

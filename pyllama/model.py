@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import pkgutil
+import resource
 from collections.abc import Callable
 
 from . import _core, models
@@ -62,6 +63,7 @@ class Model:
         prefill_chunk: int,
         max_batch: int,
         use_hugepages: bool,
+        use_mlock: bool = False,
     ) -> None:
         self.path = source.path
         self.file_bytes = source.size
@@ -95,7 +97,7 @@ class Model:
         self.kv_plan = KVPlan(self.config.n_layers, self.config.n_kv_heads, self.config.head_dim, dtype, 1)
         self.plan = make_plan(self.graph, self.nodes, self.tables, self.limits, self.kv_plan)
         self._budget(kv_bytes, max_batch, explicit=n_ctx is not None)
-        self.hugepages = use_hugepages
+        self.hugepages, self.mlock = use_hugepages, use_mlock
         self.max_batch, self.prefill_chunk = max_batch, prefill_chunk
 
     def memory_need(self) -> dict[str, int]:
@@ -140,6 +142,8 @@ class Model:
             self.arena = _core.Memory(self.tables.size, self.hugepages)
             self.kv = _core.Memory(self.kv_plan.block_bytes * self.kv_plan.n_blocks, self.hugepages)
             self._fill(source, team, progress)
+            if self.mlock:
+                self._lock()
             self.pool = BlockPool(self.kv_plan, self.kv)
             self.start(team)
         except MemoryError as error:
@@ -177,6 +181,18 @@ class Model:
             done += w.n_rows * row_bytes
             if progress:
                 progress(done, source.size)
+
+    def _lock(self) -> None:
+        """Raises InsufficientMemoryError naming the limit if the weights cannot be kept in memory."""
+        try:
+            self.arena.lock()
+        except OSError as error:
+            limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+            allowed = "unlimited" if limit == resource.RLIM_INFINITY else f"{limit} bytes"
+            raise InsufficientMemoryError(
+                f"{self.path}: use_mlock: cannot lock {self.arena.size} bytes of weights: {error.strerror}; "
+                f"the limit (ulimit -l) is {allowed}"
+            ) from error
 
     def start(self, team: _core.Team) -> None:
         """A workspace, Program and Batch for `team`; again after a fork."""

@@ -20,6 +20,7 @@ from .options import (
     cache_type_option,
     compute_option,
     hugepages_option,
+    mlock_option,
     model_option,
     number,
     quantize_option,
@@ -283,6 +284,7 @@ OPTIONS = (
     quantize_option,
     cache_type_option,
     hugepages_option,
+    mlock_option,
     click.option("-q", "--quiet", is_flag=True, help="No progress bar, no greeting, no timings on stderr."),
 )
 
@@ -291,7 +293,7 @@ OPTIONS = (
 @with_options(OPTIONS)
 def command(
     model: str | None, system: str | None, template_file: str | None, n_ctx: int, threads: int | None,
-    compute: str, quantize: str | None, cache_type: str | None, no_hugepages: bool, quiet: bool,
+    compute: str, quantize: str | None, cache_type: str | None, no_hugepages: bool, mlock: bool, quiet: bool,
     **sampling: Any
 ) -> int:  # fmt: skip
     """Talk to a model, by its chat template.
@@ -304,6 +306,7 @@ def command(
     with open_llm(
         located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
         quantize=quantize, kv_dtype=cache_type, max_batch=1, use_hugepages=not no_hugepages,
+        use_mlock=mlock,
     ) as llm:  # fmt: skip
         from pyllama.chat import template_of
 

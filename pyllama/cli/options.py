@@ -157,3 +157,4 @@ cache_type_option = click.option(
     help="Type of the KV cache; by default f16, and f32 under --compute f32.",
 )
 hugepages_option = click.option("--no-hugepages", is_flag=True, help="Ask the system for no huge pages.")
+mlock_option = click.option("--mlock", is_flag=True, help="Keep the weights from being swapped out.")

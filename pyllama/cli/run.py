@@ -18,6 +18,7 @@ from .options import (
     cache_type_option,
     compute_option,
     hugepages_option,
+    mlock_option,
     model_option,
     number,
     quantize_option,
@@ -145,6 +146,7 @@ ENGINE = (
     cache_type_option,
     number("-ub", "--ubatch-size", "prefill_chunk", default=512, text="Prompt tokens per forward.", least=1),
     hugepages_option,
+    mlock_option,
     click.option(
         "-o",
         "--output",
@@ -162,7 +164,7 @@ ENGINE = (
 def command(
     model: str | None, prompt: str | None, file: str | None, n_ctx: int, threads: int | None,
     compute: str, quantize: str | None, cache_type: str | None, prefill_chunk: int,
-    no_hugepages: bool, output: str, quiet: bool, **sampling: Any
+    no_hugepages: bool, mlock: bool, output: str, quiet: bool, **sampling: Any
 ) -> int:  # fmt: skip
     """Continue a prompt: raw completion, without a chat template.
 
@@ -176,7 +178,7 @@ def command(
     with open_llm(
         located(model, quiet), quiet=quiet, n_ctx=n_ctx or None, n_threads=threads, compute=compute,
         quantize=quantize, kv_dtype=cache_type, prefill_chunk=prefill_chunk, max_batch=1,
-        use_hugepages=not no_hugepages,
+        use_hugepages=not no_hugepages, use_mlock=mlock,
     ) as llm:  # fmt: skip
         load_s = time.perf_counter() - begin
         params = sampling_params(sampling, llm.default_params)
