@@ -33,15 +33,15 @@ from .story_talk import (
     Talk,
 )
 
-NOT_COLORS = ("shiny", "tiny", "new")
-
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a chat. role: system, user or assistant."""
+    """One turn of a chat. role: system, user or assistant. decided: a part of the text that follows from what
+    was said before."""
 
     role: str
     text: str
+    decided: str = ""
 
 
 def converse(rng: random.Random) -> list[Message]:
@@ -70,8 +70,7 @@ def read(rng: random.Random) -> list[Message]:
     lines = [line for line in lines if line]
     told = frozenset().union(*map(variables, lines))
     story = Story(fill(" ".join(lines), cast), lost, cast, told)
-    color = COLOR if cast["color"] not in NOT_COLORS else LOOK
-    talks = [*ALL_PLOTS[:6], WHERE, *OWNER, color, MET]
+    talks = [*ALL_PLOTS[:6], WHERE, *OWNER, COLOR, MET]
     messages: list[Message] = []
     for _ in range(rng.randint(3, 8)):
         messages += _answered(rng, story, talks)
@@ -79,8 +78,8 @@ def read(rng: random.Random) -> list[Message]:
     return [Message("user", f"{story.text}\n{first.text}"), *rest]
 
 
-def _turns(rng: random.Random, question: str, answer: str) -> list[Message]:
-    return [Message("user", _as_typed(rng, question)), Message("assistant", answer)]
+def _turns(rng: random.Random, question: str, answer: str, decided: str = "") -> list[Message]:
+    return [Message("user", _as_typed(rng, question)), Message("assistant", answer, decided)]
 
 
 def _as_typed(rng: random.Random, text: str) -> str:
@@ -106,17 +105,17 @@ def _wish(rng: random.Random, first: bool) -> tuple[Story, list[Message]]:
     """A story and the turns in which it is wished for and told."""
     story = tell(rng)
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.2:
         return story, _turns(rng, rng.choice(ASKS if first else MORE), story.text)
-    if kind < 0.32:
+    if kind < 0.26:
         wish = rng.choice(ASKS_FOR).format(with_article(rng.choice(STRANGE_WISHES)))
         return story, _turns(rng, wish, f"{rng.choice(STRANGE_LEADS)}\n\n{story.text}")
-    if kind < 0.36:
-        wish = rng.choice(story.plot.wishes)
-        return story, _turns(rng, f"{fill(wish, story.cast)}", story.text)
-    wishes = WISHES if kind < 0.55 else story.plot.wishes
-    wish = rng.choice([line for line in wishes if variables(line) <= story.told] or WISHES[:1])
-    return story, _turns(rng, rng.choice(ASKS_FOR).format(fill(wish, story.cast)), story.text)
+    if kind < 0.4:
+        wish = rng.choice([line for line in WISHES if variables(line) <= story.told])
+        return story, _turns(rng, rng.choice(ASKS_FOR).format(fill(wish, story.cast)), story.text)
+    wish = fill(rng.choice(story.plot.wishes), story.cast)
+    asked = wish if kind < 0.45 else rng.choice(ASKS_FOR).format(wish)
+    return story, _turns(rng, asked, story.text, story.problem)
 
 
 def _question(rng: random.Random, story: Story) -> list[Message]:
@@ -146,8 +145,7 @@ def story_talks(story: Story) -> list[Talk]:
         talks += OWNER
     if plot.name not in ("lost", "astray"):
         talks += LOST_NOTHING
-    color = story.cast["color"]
-    talks.append(COLOR if color in COLORS and color not in NOT_COLORS else LOOK)
+    talks.append(COLOR if story.cast["color"] in COLORS else LOOK)
     return talks
 
 

@@ -27,6 +27,11 @@ class Plot:
     wishes: Lines
     answers: dict[str, Lines]
 
+    @property
+    def first(self) -> str:
+        """The first stage that other plots do not have."""
+        return next(name for name, lines in self.stages.items() if lines not in (OPENINGS, SCENES, OWNS))
+
 
 ONCE: Final = [
     "Once upon a time, there was {aA} {K} named {N}. {He} lived {at} {aD} {P}.",

@@ -1,7 +1,7 @@
 """How good is the storyteller? python -m storyteller.evaluate MODEL.gguf [--samples 200] [--chats 20]
 
-Samples stories at temperature 0.8 and counts those that the checker accepts; then asks ten plain questions
-in a chat and counts the answers that agree with the story told.
+Samples stories at temperature 0.8, else as the file recommends, and counts those that the checker accepts;
+then asks ten plain questions in a chat and counts the answers that agree with the story told.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from pyllama import LLM, SamplingParams
+from pyllama import LLM
 
 from .checker import Verdict, check
 
@@ -26,7 +27,7 @@ QUESTIONS: list[tuple[str, list[list[str]]]] = [
     ("What color was the {object}?", [["{color}"]]),
     ("Who helped {name}?", [["{friend_kind}"]]),
     ("What did {name} learn?", [["learned"], ["find lost things"]]),
-    ("How did it end?", [["{object}"], ["back", "find", "found"]]),
+    ("How did it end?", [["back", "find", "found"]]),
     ("What is a story?", [["tells what happened"]]),
     ("What makes a good story?", [["hero"], ["ending"]]),
     ("What is a moral?", [["learn"]]),
@@ -36,7 +37,7 @@ QUESTIONS: list[tuple[str, list[list[str]]]] = [
 def sample_stories(llm: LLM, n: int, seed: int = 0) -> list[tuple[str, str, bool]]:
     """n of (story with its prompt, finish reason, whether it is coherent), seeds from `seed` on."""
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(n)]
-    params = [SamplingParams(temperature=TEMPERATURE, seed=seed + i) for i in range(n)]
+    params = [replace(llm.default_params, temperature=TEMPERATURE, seed=seed + i) for i in range(n)]
     outputs = llm.generate(prompts, params)
     texts = [
         (p + out.text, out.outputs[0].finish_reason or "") for p, out in zip(prompts, outputs, strict=True)

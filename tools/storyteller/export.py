@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
-TEMPERATURE = 0.8  # what the model is checked at
+TEMPERATURE, MIN_P = 0.8, 0.1  # what the model is checked at
 NAMES = {
     "attention.q": "attn_q",
     "attention.k": "attn_k",
@@ -69,6 +69,7 @@ def add_config(writer: gguf.GGUFWriter, c: Config) -> None:
     writer.add_license("Apache-2.0")
     writer.add_languages(["en"])
     writer.add_sampling_temp(TEMPERATURE)
+    writer.add_sampling_min_p(MIN_P)
     writer.add_context_length(c.n_ctx)
     writer.add_embedding_length(c.dim)
     writer.add_feed_forward_length(c.hidden_dim)

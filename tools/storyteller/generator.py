@@ -15,12 +15,14 @@ PARAGRAPH = 0.85  # how often a stage that may begin a paragraph does
 
 @dataclass(frozen=True)
 class Story:
-    """A story, and what it is about. `told`: the variables that its text shows."""
+    """A story, and what it is about. `told`: the variables that its text shows. problem: the line that tells
+    its plot."""
 
     text: str
     plot: Plot
     cast: dict[str, str]
     told: frozenset[str]
+    problem: str = ""
 
 
 def draw_cast(rng: random.Random, plot: Plot, wish: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -46,6 +48,7 @@ def tell(rng: random.Random, plot: Plot | None = None, cast: Cast | None = None)
     plot = plot or rng.choice(list(PLOTS.values()))
     cast = dict(cast or draw_cast(rng, plot))
     parts: list[str] = []
+    problem = ""
     told: set[str] = set()
     for name, lines in plot.stages.items():
         line = rng.choice(lines)
@@ -55,7 +58,9 @@ def tell(rng: random.Random, plot: Plot | None = None, cast: Cast | None = None)
             parts.append("\n\n" if name[0] == "+" and rng.random() < PARAGRAPH else " ")
         parts.append(fill(line, cast))
         told |= variables(line)
-    return Story("".join(parts), plot, cast, frozenset(told))
+        if name == plot.first:
+            problem = "".join(parts[-2:])
+    return Story("".join(parts), plot, cast, frozenset(told), problem)
 
 
 def stories(seed: int, n: int) -> list[Story]:

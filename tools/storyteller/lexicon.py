@@ -51,7 +51,7 @@ PLACES: Final = {  # place: its preposition
 }
 PLACE_TRAITS: Final = words("green quiet sunny old small wide windy lovely peaceful pretty")
 
-COLORS: Final = words("red blue yellow green golden silver orange purple white shiny tiny new")
+COLORS: Final = words("red blue yellow green golden silver orange purple white black pink brown")
 # What a hero owns can be lost, taken, shared and broken: which of these happens must not depend on the thing.
 TOYS: Final = words(
     "kite boat doll drum flute whistle lantern umbrella basket shell mask puppet clock box cup crown mirror "

@@ -35,7 +35,7 @@ SHARE: Final = Plot(
         "+thought": [
             "{He} thought of the sad face of the {G}.",
             '"Why am I not happy?" {he} asked. Then {he} thought of the {G}.',
-            '{His} {R} said, "{AO} is only good if you share it."',
+            '{His} {R} said, "It is more fun if you share it."',
             "That night, {N} could not sleep. {He} thought of the {G} all the time.",
         ],
         "resolve": [
@@ -106,7 +106,7 @@ GIFT: Final = Plot(
         "+resolve": [
             "{N} went to the party and gave the {O} to the {G}.",
             '"Happy birthday!" said {N} and gave the {G} the {C} {O}.',
-            'At the party, the {G} opened the gift. "{AC} {O}!" it cried.',
+            'At the party, the {G} opened the gift. "What a beautiful {O}!" it cried.',
         ],
         "thanks": [
             '"Did you make this for me?" asked the {G}. "It is the best gift of all!"',
@@ -249,7 +249,7 @@ GARDEN: Final = Plot(
         "ending": [
             "Everyone came to see the {O} that {N} had grown.",
             "{N} had grown the best {O} of all.",
-            "{N} showed the {C} {O} to everyone and was very proud.",
+            "{N} showed the {O} to everyone and was very proud.",
         ],
         "lesson": [
             "{N} learned that good things need time.",

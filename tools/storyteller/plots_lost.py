@@ -49,7 +49,7 @@ LOST: Final = Plot(
             "They went to look {U}, and there it was! The {C} {O} was found.",
             "The {G} looked {U} and gave a shout. \"Here is your {O}!\"",
             "Together they searched, and soon {N} found the {O} {U}.",
-            "They walked on and on. At last they saw something {C} {U}. It was the {O}!",
+            "They walked on and on. At last they saw something {U}. It was the {O}!",
         ],
         "thanks": THANKS,
         "ending": [
@@ -150,7 +150,7 @@ BROKEN: Final = Plot(
         "+problem": [
             "{When}, {N} dropped the {O}, and it broke in two.",
             "{When}, {N} tripped over a stone and fell on the {O}. Crack! It was broken.",
-            "But {when}, the {C} {O} fell down with a loud crash. It was broken.",
+            "But {when}, the {O} fell down with a loud crash. It was broken.",
             "{When}, {N} ran too fast and hit a tree. {He} was fine, but the {O} was broken.",
         ],
         "sorrow": SORROWS,
@@ -210,7 +210,7 @@ TAKEN: Final = Plot(
         "own": OWNS,
         "+problem": [
             "{When}, {aG} came and took the {C} {O} while {N} was sleeping.",
-            "{When}, {N} put the {O} on the grass and closed {his} eyes. {AG} took it and ran.",
+            "{When}, {N} put the {O} on the grass and closed {his} eyes. Then {aG} took it and ran.",
             "But {when}, {aG} came and took the {O} away.",
         ],
         "anger": [
@@ -239,7 +239,7 @@ TAKEN: Final = Plot(
             'The {G} looked down. "I have no toys," it said, "and I only wanted to play."',
             '"It is so pretty," said the {G}, "and I have nothing like it."',
             '"I am sorry," said the {G}. "I was afraid to ask you."',
-            'The {G} turned red. "I wanted to have something {C} too," it said.',
+            'The {G} turned red. "I wanted to have something nice too," it said.',
         ],
         "+resolve": [
             'The {G} gave the {O} back. "Next time, just ask me," said {N}. "Then we can play together."',

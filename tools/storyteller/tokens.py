@@ -6,6 +6,7 @@ import io
 import random
 import string
 from collections.abc import Collection, Iterable
+from itertools import chain
 
 import sentencepiece
 
@@ -19,6 +20,7 @@ SPECIALS = [*(f"<|{role}|>" for role in ROLES), "<|end|>"]
 N_DOCUMENTS = 6000
 REPEATED = 3.0  # weight of a name, a thing, a pronoun, ... that was said before
 PLACE_REPEATED = 8.0  # of a place: stories come back to it far less often
+DECIDED = 4.0  # of the line that tells the plot that was wished for
 PRONOUNS = frozenset(w for forms in SLOTS.values() if forms[0].endswith("gender") for w in forms[1].values())
 FUNCTION_WORDS = frozenset(("a", "an", "the", "of", "in", "on", "to"))
 Document = tuple[list[int], list[int], list[float]]  # ids, the id after each, how much it counts
@@ -64,19 +66,25 @@ class Encoder:
         """BOS text EOS"""
         p = self.processor
         ids = [p.bos_id(), *p.encode(text), p.eos_id()]
-        return self._document(ids, [True] * len(ids))
+        return self._document(ids, [1.0] * len(ids))
 
     def chat(self, messages: Iterable[Message]) -> Document:
         """BOS and for each message: <|role|> newline text <|end|> newline, as the chat template does."""
         newline = self.processor.encode("\n")
-        ids, learned = [self.processor.bos_id()], [False]
+        ids, least = [self.processor.bos_id()], [0.0]
         for message in messages:
             head = [self._id(f"<|{message.role}|>"), *newline]
-            body = [*self.processor.encode(message.text), self._id("<|end|>")]
-            ids += head + body + newline
-            known = [message.role == "assistant"] * len(body)
-            learned += [False] * len(head) + known + [False] * len(newline)
-        return self._document(ids, learned)
+            before, decided, after = message.text.partition(message.decided or "\0")
+            parts = [self.processor.encode(part) for part in (before, decided, after)]
+            learns = float(message.role == "assistant")
+            ids += [*head, *chain(*parts), self._id("<|end|>"), *newline]
+            known = [
+                *([learns] * len(parts[0])),
+                *([DECIDED] * len(parts[1])),
+                *([learns] * (len(parts[2]) + 1)),
+            ]
+            least += [0.0] * len(head) + known + [0.0] * len(newline)
+        return self._document(ids, least)
 
     def document(self, document: str | list[Message]) -> Document:
         """A story or a chat."""
@@ -98,12 +106,13 @@ class Encoder:
         encoded = self.processor.encode([*words, *(f" {word}" for word in words)])
         return frozenset(i for ids in encoded for i in ids)
 
-    def _document(self, ids: list[int], learned: list[bool]) -> Document:
-        """What was said of hero, friend, place or thing counts more when it is said again, by whomever: most
-        other words of a document are free choices, and there is nothing to be learned from those."""
+    def _document(self, ids: list[int], least: list[float]) -> Document:
+        """`least`: the weights of pieces that do not repeat a fact. What was said of hero, friend, place or
+        thing counts more when it is said again, by whomever: most other words of a document are free choices,
+        and there is nothing to be learned from those."""
         said: set[int] = set()
         weights = []
-        for i, known in zip(ids, learned, strict=True):
-            weights.append(self._weights.get(i, float(known)) if i in said else float(known))
+        for i, weight in zip(ids, least, strict=True):
+            weights.append(max(weight, self._weights.get(i, 0.0)) if i in said else weight)
             said.add(i)
         return ids[:-1], ids[1:], weights[1:]
