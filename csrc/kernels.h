@@ -21,6 +21,7 @@ enum {
     PL_QUERY_MAX = 12,  /* queries per attention tile, at most */
     PL_KV_BLOCK  = 32,  /* tokens per KV block */
     PL_LANES_MAX = 16,  /* vl, at most */
+    PL_GROUP     = 64,  /* values whose maximum group_max takes */
 };
 
 /* What a kernel wants its activations to be. A tile holds the same k range of nt tokens:
@@ -89,6 +90,11 @@ struct pl_kernels {
     void (*scale)(float *y, const float *x, float a, int n);               /* y = a x */
 
     int (*argmax)(const float *x, int n);         /* the lowest index of the maximum; no NaN wins */
+    /* y <- maxima of groups that x falls into, PL_GROUP or fewer in each, -infinity for an empty one;
+     * returns how many, at most n / PL_GROUP + PL_LANES_MAX. No NaN is a maximum. */
+    int (*group_max)(float *y, const float *x, int n);
+    /* index, y <- those of x that are `least` or more, ascending by index; returns how many */
+    int (*select)(int32_t *index, float *y, const float *x, int n, float least);
     float (*exp_sum)(float *y, const float *x, float max, float beta, int n);
                                                   /* y = e^(beta (x - max)); returns sum y */
     /* The vocabulary itself, for the checks: y = e^x, x clamped to [-87, 88] */

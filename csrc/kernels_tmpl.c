@@ -93,6 +93,8 @@ const struct pl_kernels TABLE = {
     .attend_merge = attend_merge,
     .scale = scale,
     .argmax = argmax,
+    .group_max = group_max,
+    .select = select_least,
     .exp_sum = exp_sum,
     .exp = exp_n,
     .peak = {[PL_ACT_F32] = peak_f32, [PL_ACT_BF16] = peak_bf16, [PL_ACT_I8] = peak_i8},

@@ -82,8 +82,8 @@ static void sift(struct pl_logprob *heap, int n, int i)
     }
 }
 
-/* best [k] <- the k largest of x, the largest first. A heap of those found so far, the worst on top. */
-static void top(const float *x, int n, struct pl_logprob *best, int k)
+/* A heap of those found so far, the worst on top. */
+void pl_top(const float *x, int n, struct pl_logprob *best, int k)
 {
     for (int i = 0; i < k; i++)
         best[i] = (struct pl_logprob){number(x[i]), i, 0};
@@ -115,7 +115,7 @@ void pl_logprobs(const struct pl_kernels *kernels, const float *logits, int n, i
     kernels->exp_sum(scratch, logits, max, 1.0f, n);
     const double log_sum = max + log(pl_sum(scratch, n));
     s->logprobs[0] = (struct pl_logprob){logits[token], token, rank_of(logits, n, token)};
-    top(logits, n, s->logprobs + 1, s->n_logprobs);
+    pl_top(logits, n, s->logprobs + 1, s->n_logprobs);
     for (int i = 0; i <= s->n_logprobs; i++)
         s->logprobs[i].logprob = (float)(s->logprobs[i].logprob - log_sum);
 }

@@ -98,8 +98,8 @@ static void cut_typical(float *p, const float *x, int n, float max, float beta, 
     cut(p, keys, n, n, fmax(mass, FLT_MIN) * sum, found);  /* one stays even if mass became 0 in float */
 }
 
-/* The index at which the running sum of p passes u times its total. */
-static int draw(const float *p, int n, double u, int fallback)
+/* The index at which the running sum of p passes u times its total; -1: nothing may be drawn. */
+static int draw(const float *p, int n, double u)
 {
     enum { BLOCK = 512 };
     double left = u * pl_sum(p, n);
@@ -119,7 +119,7 @@ static int draw(const float *p, int n, double u, int fallback)
     for (int i = n - 1; i >= 0; i--)  /* rounding ate the last of u: the last that may be drawn */
         if (p[i] > 0.0f)
             return i;
-    return fallback;
+    return -1;
 }
 
 /* The largest of adjusted logits, the first of equals. */
@@ -134,6 +134,62 @@ static int best_of(const struct pl_kernels *kernels, const float *x, int n, cons
     return first;
 }
 
+/* Logits that may be drawn from: all, or those that the cuts can leave, with their tokens. */
+struct choice { const float *x; const int32_t *token; int n; };
+
+struct places { float *x, *p; struct candidate *found; int32_t *token; float *few; };
+
+static struct places places_in(float *scratch, int n)
+{
+    float *const found = scratch + 2 * (size_t)n;
+    return (struct places){scratch, scratch + n, (struct candidate *)found, (int32_t *)(found + 2 * (size_t)n), found + 3 * (size_t)n};
+}
+
+/* What is below this has no chance: as many groups have a larger maximum as top_k leaves, or it is below min_p.
+ * -infinity: nothing is known before all is summed up. */
+static float least_chance(const struct pl_kernels *kernels, const float *x, int n, const struct pl_sampling *s,
+                          float max, struct places at)
+{
+    if (s->top_k > 0 && s->top_k <= n / (2 * PL_GROUP)) {
+        float *const maxima = (float *)at.found;
+        struct pl_logprob *const best = (struct pl_logprob *)(maxima + n / PL_GROUP + PL_LANES_MAX);
+        pl_top(maxima, kernels->group_max(maxima, x, n), best, s->top_k);
+        return best[s->top_k - 1].logprob;
+    }
+    if (s->min_p > 0.0f && s->typical_p >= 1.0f && s->top_p >= 1.0f)
+        return max + (logf(s->min_p) - 0.01f) * s->temperature;  /* what is near is looked at exactly */
+    return -INFINITY;
+}
+
+/* p <- e^(beta (x - max)) of the choice with everything cut that top_k, typical_p, top_p and min_p cut. */
+static struct choice cut_all(const struct pl_kernels *kernels, const float *x, int n, const struct pl_sampling *s,
+                             float max, float beta, struct places at)
+{
+    struct choice c = {x, NULL, n};
+    const float least = least_chance(kernels, x, n, s, max, at);
+    if (least > -INFINITY)
+        c = (struct choice){at.few, at.token, kernels->select(at.token, at.few, x, n, least)};
+    kernels->exp_sum(at.p, c.x, max, beta, c.n);
+    for (int i = 0; c.x == at.x && i < n; i++)  /* adjusted: what is masked must come to 0, as exp_sum never does */
+        at.p[i] = x[i] > -INFINITY ? at.p[i] : 0.0f;
+    if (s->top_k > 0 && s->top_k < c.n)
+        cut(at.p, at.p, c.n, s->top_k, INFINITY, at.found);
+    if (s->typical_p < 1.0f)
+        cut_typical(at.p, c.x, c.n, max, beta, s->typical_p, c.token ? at.few : at.x, at.found);
+    if (s->top_p < 1.0f) {
+        const double sum = pl_sum(at.p, c.n);
+        if (!c.token && s->typical_p >= 1.0f) {  /* all of what is less together is no more than what is cut */
+            c = (struct choice){NULL, at.token, kernels->select(at.token, at.few, at.p, n, (float)((1.0 - s->top_p) * sum / n * 0.99))};
+            memcpy(at.p, at.few, sizeof *at.p * (size_t)c.n);
+        }
+        cut(at.p, at.p, c.n, c.n, s->top_p * sum, at.found);
+    }
+    const float low = s->min_p > 0.0f ? s->min_p * at.p[kernels->argmax(at.p, c.n)] : 0.0f;
+    for (int i = 0; low > 0.0f && i < c.n; i++)
+        at.p[i] = at.p[i] >= low ? at.p[i] : 0.0f;
+    return c;
+}
+
 static int draw_token(const struct pl_kernels *kernels, const float *logits, int n,
                       const struct pl_sampling *s, float *scratch)
 {
@@ -142,23 +198,10 @@ static int draw_token(const struct pl_kernels *kernels, const float *logits, int
     const float beta = 1.0f / s->temperature;  /* infinite for a subnormal temperature */
     if (!(s->temperature > 0.0f) || !isfinite(beta) || s->top_k == 1 || !isfinite(x[best]))
         return best;
-    float *const p = scratch + n, max = x[best];
-    kernels->exp_sum(p, x, max, beta, n);
-    for (int i = 0; x != logits && i < n; i++)
-        p[i] = x[i] > -INFINITY ? p[i] : 0.0f;  /* exp_sum never comes to 0 */
-    struct candidate *const found = (struct candidate *)(scratch + 2 * (size_t)n);
-    if (s->top_k > 0 && s->top_k < n)
-        cut(p, p, n, s->top_k, INFINITY, found);
-    if (s->typical_p < 1.0f)
-        cut_typical(p, x, n, max, beta, s->typical_p, scratch, found);
-    if (s->top_p < 1.0f)
-        cut(p, p, n, n, s->top_p * pl_sum(p, n), found);
-    if (s->min_p > 0.0f) {
-        const float least = s->min_p * p[s->typical_p < 1.0f ? kernels->argmax(p, n) : best];
-        for (int i = 0; i < n; i++)
-            p[i] = p[i] >= least ? p[i] : 0.0f;
-    }
-    return draw(p, n, pl_uniform(s->seed, s->counter), best);
+    const struct places at = places_in(scratch, n);
+    const struct choice c = cut_all(kernels, x, n, s, x[best], beta, at);
+    const int i = draw(at.p, c.n, pl_uniform(s->seed, s->counter));
+    return i < 0 ? best : c.token ? c.token[i] : i;
 }
 
 int pl_sample(const struct pl_kernels *kernels, const float *logits, int n,

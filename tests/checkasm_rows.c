@@ -214,8 +214,70 @@ static void check_argmax(const struct pl_kernels *kn, const struct pl_format *fo
     }
 }
 
+/* x with some that are no numbers */
+static float *buf_spoilt(int n, enum fill fill)
+{
+    float *const x = buf_floats(n, fill);
+    for (int i = 0; i < n / 8; i++)
+        x[rng_below(n)] = (float[]){NAN, INFINITY, -INFINITY}[rng_below(3)];
+    return x;
+}
+
+/* every maximum is of so many at most, each of x in one group: as often as a value is a maximum it is in x,
+ * and for each k the k-th largest of x is no smaller than the k-th largest maximum */
+static void check_group_max(const struct pl_kernels *kn, const struct pl_format *format)
+{
+    (void)format;
+    FOR_SHAPES(n, fill) {
+        begin("n=%d x=%s", n, fill_names[fill]);
+        float *const x = buf_spoilt(n, fill);
+        const int most = n / PL_GROUP + PL_LANES_MAX;
+        float *const y = buf_loose(4 * (size_t)most);
+        const int n_groups = kn->group_max(y, x, n);
+        if (n_groups > most || n_groups * PL_GROUP < n)
+            fail("%d groups", n_groups);
+        for (int i = 0; i < n_groups; i++) {
+            int in_x = 0, in_y = 0;
+            for (int j = 0; j < n; j++)
+                in_x += x[j] >= y[i];
+            for (int j = 0; j < n_groups; j++)
+                in_y += y[j] >= y[i];
+            if (y[i] != -INFINITY && in_x < in_y)
+                fail("%d maxima of %g or more, but %d values", in_y, y[i], in_x);
+        }
+        const int first = ref_argmax(x, n);
+        if (n_groups && y[ref_argmax(y, n_groups)] != (isnan(x[first]) ? -INFINITY : x[first]))
+            fail("the largest is lost");
+        end();
+    }
+}
+
+static void check_select(const struct pl_kernels *kn, const struct pl_format *format)
+{
+    (void)format;
+    FOR_SHAPES(n, fill) {
+        begin("n=%d x=%s", n, fill_names[fill]);
+        float *const x = buf_spoilt(n, fill), *const y = buf_loose(4 * (size_t)n);
+        int32_t *const index = (int32_t *)buf_loose(4 * (size_t)n);
+        const float least = rng() & 1 ? x[rng_below(n)] : (float)rng_between(-1, 1);
+        const int found = kn->select(index, y, x, n, least);
+        int want = 0;
+        for (int i = 0; i < n; i++) {
+            if (!(x[i] >= least))
+                continue;
+            if (want >= found || index[want] != i || !same_float(y[want], x[i]))
+                fail("%d, %g, is not the %dth of %g or more", i, x[i], want, least);
+            want++;
+        }
+        if (found != want)
+            fail("found %d of %d", found, want);
+        end();
+    }
+}
+
 const struct op row_ops[] = {
     {"rmsnorm", check_rmsnorm}, {"rope", check_rope},       {"add", check_add},
     {"scale", check_scale},     {"swiglu", check_swiglu},   {"exp", check_exp},
-    {"exp_sum", check_exp_sum}, {"argmax", check_argmax},   {NULL, NULL},
+    {"exp_sum", check_exp_sum}, {"argmax", check_argmax},
+    {"group_max", check_group_max}, {"select", check_select}, {NULL, NULL},
 };

@@ -133,7 +133,7 @@ def test_a_high_temperature_is_uniform(temperature: float) -> None:
 # ---- distributions
 
 
-@pytest.mark.parametrize("n", [5, 40, 1000])
+@pytest.mark.parametrize("n", [5, 40, 1000, 12000])
 @pytest.mark.parametrize(
     "values",
     [
@@ -157,7 +157,8 @@ def test_distribution(n: int, values: dict[str, Any]) -> None:
     for seed in range(10):
         logits = (2 * np.random.default_rng([n, seed]).standard_normal(n)).astype(np.float32)
         p = reference(logits, **({"temperature": 1.0} | values))
-        z.append(chi_square_z(draws(logits, 1500, first_seed=1000 * seed, **values), p))
+        found = draws(logits, 1500 if n < 12000 else 400, first_seed=1000 * seed, **values)
+        z.append(chi_square_z(found, p))
     assert max(z) < 4 and np.mean(z) < 1.5  # the draws never change: no flakes
 
 

@@ -112,6 +112,40 @@ static int argmax(const float *x, int n)
     return hit && i + __builtin_ctz(hit) < n ? i + __builtin_ctz(hit) : 0;
 }
 
+/* A group: the same lane of PL_GROUP vectors. */
+static int group_max(float *y, const float *x, int n)
+{
+    int n_groups = 0;
+    for (int i = 0; i < n; n_groups += VL) {
+        vf best = vf_set1(-INFINITY);
+        const int end = n - i < PL_GROUP * VL ? n : i + PL_GROUP * VL;
+        for (; i + VL <= end; i += VL)
+            best = vf_max(vf_load(x + i), best);
+        if (i < end)
+            best = vf_max(vf_select(vm_first(end - i), vf_load_n(x + i, end - i), best), best);
+        i = end;
+        vf_store(y + n_groups, best);
+    }
+    return n_groups;
+}
+
+static int select_least(int32_t *index, float *y, const float *x, int n, float least)
+{
+    int found = 0, i = 0;
+    for (; i + VL <= n; i += VL)
+        for (uint32_t hits = vm_bits(vm_ge(vf_load(x + i), vf_set1(least))); hits; hits &= hits - 1) {
+            index[found] = i + __builtin_ctz(hits);
+            y[found] = x[index[found]];
+            found++;
+        }
+    for (; i < n; i++)
+        if (x[i] >= least) {
+            index[found] = i;
+            y[found++] = x[i];
+        }
+    return found;
+}
+
 static float exp_sum(float *y, const float *x, float max, float beta, int n)
 {
     vf sum = vf_zero();

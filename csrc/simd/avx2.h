@@ -39,6 +39,7 @@ static inline float vf_hmax(vf a)
 static inline vf vf_keep(vm m, vf a) { return _mm256_and_ps(_mm256_castsi256_ps(m), a); }
 static inline vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m)); }
 static inline vm vm_eq(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
+static inline vm vm_ge(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
 static inline vm vm_from_bits(uint32_t bits)
 {
     const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);

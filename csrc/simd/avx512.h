@@ -28,6 +28,7 @@ static inline float vf_hmax(vf a) { return _mm512_reduce_max_ps(a); }
 static inline vf vf_keep(vm m, vf a) { return _mm512_maskz_mov_ps(m, a); }
 static inline vf vf_select(vm m, vf a, vf b) { return _mm512_mask_mov_ps(b, m, a); }
 static inline vm vm_eq(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline vm vm_ge(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 static inline vm vm_from_bits(uint32_t bits) { return (vm)bits; }
 static inline uint32_t vm_bits(vm m) { return m; }
 

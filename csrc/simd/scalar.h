@@ -33,9 +33,10 @@ static inline float vf_sum(vf a) { float s[4]; for (int i = 0; i < 4; i++) s[i] 
 static inline float vf_hmax(vf a) { float m = a.v[0]; EACH m = a.v[i] > m ? a.v[i] : m; return m; }
 static inline vf vf_keep(vm m, vf a) { EACH a.v[i] = m.bits >> i & 1 ? a.v[i] : 0.0f; return a; }
 static inline vf vf_select(vm m, vf a, vf b) { EACH a.v[i] = m.bits >> i & 1 ? a.v[i] : b.v[i]; return a; }
-/* lanes below n; lanes equal */
+/* lanes below n; lanes equal; lanes at least as large */
 static inline vm vm_first(int n) { return (vm){n >= 32 ? ~0u : (1u << n) - 1}; }
 static inline vm vm_eq(vf a, vf b) { vm m = {0}; EACH m.bits |= (uint32_t)(a.v[i] == b.v[i]) << i; return m; }
+static inline vm vm_ge(vf a, vf b) { vm m = {0}; EACH m.bits |= (uint32_t)(a.v[i] >= b.v[i]) << i; return m; }
 static inline vm vm_from_bits(uint32_t bits) { return (vm){bits}; }
 static inline uint32_t vm_bits(vm m) { return m.bits; }
 
