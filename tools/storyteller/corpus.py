@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from .chat import Message, converse, read
 from .generator import tell
 
-STORIES, READINGS = 0.35, 0.2  # of the documents; the rest are chats
+STORIES, READINGS = 0.4, 0.2  # of the documents; the rest are chats
 
 
 def documents(rng: random.Random, n: int | None = None) -> Iterator[str | list[Message]]:

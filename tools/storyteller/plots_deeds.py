@@ -35,7 +35,7 @@ SHARE: Final = Plot(
         "+thought": [
             "{He} thought of the sad face of the {G}.",
             '"Why am I not happy?" {he} asked. Then {he} thought of the {G}.',
-            '{His} {R} said, "It is more fun if you share it."',
+            'A little bird sang, "It is more fun if you share it."',
             "That night, {N} could not sleep. {He} thought of the {G} all the time.",
         ],
         "resolve": [

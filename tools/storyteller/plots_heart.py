@@ -194,7 +194,7 @@ ASTRAY: Final = Plot(
         ],
         "closing": CLOSINGS,
     },
-    wishes=["{aK} who lost {his} way", "{aK} who could not find the way home", "{aK} far from home"],
+    wishes=["{aK} who walked too far", "{aK} who could not find the way home", "{aK} far from home"],
     answers={
         "problem": ["{N} lost {his} way.", "{N} could not find the way home."],
         "ending": ["In the end, {N} was home again.", "The {G} showed {N} the way home."],
@@ -244,7 +244,7 @@ RESCUE: Final = Plot(
         "ending": [
             "The {G} was safe, and the {O} was only a little dirty.",
             "The {G} was not stuck anymore, and {N} was very proud.",
-            "Everyone heard how {N} saved the {G} with {aC} {O}.",
+            "Everyone heard how {N} saved the {G} with the {C} {O}.",
         ],
         "lesson": [
             "{N} learned that even a small one can help a lot.",

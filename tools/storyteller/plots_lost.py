@@ -40,13 +40,13 @@ LOST: Final = Plot(
         ],
         "help": [
             "\"Let us look together,\" said the {G}. \"Four eyes see more than two.\"",
-            "\"I think I saw {aO} on my way,\" said the {G}. \"Come with me!\"",
+            "\"I think I saw it on my way,\" said the {G}. \"Come with me!\"",
             "\"Where did you play today?\" asked the {G}. {N} thought hard. Then {he} knew where to look.",
             "\"Do not worry,\" said the {G}. \"I am good at finding things.\"",
             "\"Did you look outside?\" asked the {G}. \"No,\" said {N}, \"I did not.\"",
         ],
         "+resolve": [
-            "They went to look {U}, and there it was! The {C} {O} was found.",
+            "They went to look {U}, and there was the {C} {O}!",
             "The {G} looked {U} and gave a shout. \"Here is your {O}!\"",
             "Together they searched, and soon {N} found the {O} {U}.",
             "They walked on and on. At last they saw something {U}. It was the {O}!",
@@ -68,7 +68,7 @@ LOST: Final = Plot(
     wishes=["{aK} who lost {aO}", "{aK} who lost {aC} {O}", "{aK} looking for {aO}", "a lost {O}"],
     answers={
         "problem": [
-            "{N} lost {his} {C} {O}.", "The {C} {O} was lost.", "The problem was that {N} lost {his} {O}.",
+            "{N} lost {his} {C} {O}.", "The problem was that {N} lost {his} {O}.",
         ],
         "ending": ["In the end, {N} had the {O} back.", "The {G} helped {N} find it.", "The {O} was found."],
         "lesson": ["{N} learned that a friend can help to find lost things."],
@@ -132,7 +132,7 @@ STUCK: Final = Plot(
     },
     wishes=["{aK} whose {O} got stuck", "{aO} that got stuck {W}", "{aK} who could not reach {aO}"],
     answers={
-        "problem": ["The {C} {O} got stuck {W}.", "The {O} was stuck {W}, and {N} could not reach it."],
+        "problem": ["The {O} got stuck {W}.", "The {O} was stuck {W}, and {N} could not reach it."],
         "ending": ["In the end, they got the {O} down.", "The {G} helped {N} to get the {O} down."],
         "lesson": ["{N} learned that together we can reach what is too high for one."],
         "where": ["The {O} was {W}.", "It was stuck {W}."],
@@ -170,7 +170,7 @@ BROKEN: Final = Plot(
         "help": [
             '"I have some glue at home," said the {G}. "Let us fix it together."',
             '"We need some string and a little time," said the {G}. "Hold this end."',
-            '"I know how to fix {aO}," said the {G}. "Watch me, and I will show you."',
+            '"I know how to fix it," said the {G}. "Watch me, and I will show you."',
             '"Do not cry," said the {G}. "What is broken can be fixed."',
         ],
         "+resolve": [
@@ -181,7 +181,7 @@ BROKEN: Final = Plot(
         ],
         "thanks": THANKS,
         "ending": [
-            "The {C} {O} was as good as new.",
+            "Now the {C} {O} was as good as new.",
             "The {O} was not broken anymore, and {N} laughed with joy.",
             "{N} could use the {O} again, and {he} liked it even more than before.",
         ],
@@ -194,7 +194,7 @@ BROKEN: Final = Plot(
     },
     wishes=["{aK} who broke {aO}", "{aK} with a broken {O}", "a broken {O}"],
     answers={
-        "problem": ["The {C} {O} was broken.", "The problem was that the {O} broke."],
+        "problem": ["The {O} was broken.", "The problem was that the {O} broke."],
         "ending": ["In the end, the {O} was fixed.", "{N} and the {G} fixed the {C} {O} together."],
         "lesson": ["{N} learned that broken things can be fixed with time and help."],
     },

@@ -149,12 +149,12 @@ BY_PLOT: Final[dict[str, list[Talk]]] = {
     ],
     "stuck": [
         (["What got stuck?", "What was stuck?", "What did {N} want to reach?"],
-         ["The {C} {O} got stuck {W}."]),
+         ["The {O} got stuck {W}."]),
         (["Where did it get stuck?", "Where was it stuck?", "Where did the {O} get stuck?"],
          ["It got stuck {W}."]),
     ],
     "broken": [
-        (["What broke?", "What was broken?", "What did {N} break?"], ["The {C} {O} broke.",
+        (["What broke?", "What was broken?", "What did {N} break?"], ["It was the {C} {O}.",
          "It was the {O}."]),
         (["Who fixed the {O}?", "Who fixed it?"], ["{N} and the {G} fixed it together."]),
     ],

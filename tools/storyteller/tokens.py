@@ -12,14 +12,14 @@ import sentencepiece
 
 from .chat import Message
 from .corpus import documents
-from .lexicon import PLACES, PLOT_WORDS, SLOTS, VARIABLES
+from .lexicon import COLORS, PLACES, PLOT_WORDS, SLOTS, VARIABLES
 
 VOCAB_SIZE = 2048
 ROLES = ("system", "user", "assistant")
 SPECIALS = [*(f"<|{role}|>" for role in ROLES), "<|end|>"]
 N_DOCUMENTS = 6000
 REPEATED = 3.0  # weight of a name, a thing, a pronoun, ... that was said before
-PLACE_REPEATED = 8.0  # of a place: stories come back to it far less often
+RARELY_REPEATED = 8.0  # of a place or a color: stories come back to them far less often
 DECIDED = 4.0  # of the line that tells the plot that was wished for
 PRONOUNS = frozenset(w for forms in SLOTS.values() if forms[0].endswith("gender") for w in forms[1].values())
 FUNCTION_WORDS = frozenset(("a", "an", "the", "of", "in", "on", "to"))
@@ -60,7 +60,9 @@ class Encoder:
         facts = self._pieces((values | PRONOUNS | {*PLOT_WORDS}) - FUNCTION_WORDS) - self._pieces(
             FUNCTION_WORDS
         )
-        self._weights = dict.fromkeys(facts, REPEATED) | dict.fromkeys(self._pieces(PLACES), PLACE_REPEATED)
+        self._weights = dict.fromkeys(facts, REPEATED) | dict.fromkeys(
+            self._pieces((*PLACES, *COLORS)), RARELY_REPEATED
+        )
 
     def story(self, text: str) -> Document:
         """BOS text EOS"""

@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 def difference(path: Path) -> float:
     """The largest difference of any logit over one story."""
     checkpoint = load_checkpoint(path)
-    ids, _ = Encoder(checkpoint["vocabulary"]).story(tell(random.Random(0)).text)
+    ids, _, _ = Encoder(checkpoint["vocabulary"]).story(tell(random.Random(0)).text)
     model = Llama(Config(**checkpoint["config"]))
     model.load_state_dict(checkpoint["weights"])
     with torch.no_grad():
