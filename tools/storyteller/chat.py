@@ -14,6 +14,7 @@ from .story_talk import (
     ALL_PLOTS,
     ASKS,
     ASKS_FOR,
+    BEGINNINGS,
     BY_PLOT,
     COLOR,
     HELPER,
@@ -76,6 +77,18 @@ def read(rng: random.Random) -> list[Message]:
         messages += _answered(rng, story, talks)
     first, *rest = messages
     return [Message("user", f"{story.text}\n{first.text}"), *rest]
+
+
+def begin(rng: random.Random) -> list[Message]:
+    """A chat of beginnings: dense in wishes, and in what the line that tells the plot has to do with them."""
+    messages: list[Message] = []
+    for _ in range(rng.randint(3, 8)):
+        plot = rng.choice(list(PLOTS.values()))
+        cast = draw_cast(rng, plot)
+        wish = fill(rng.choice(plot.wishes), cast)
+        opening, problem = (fill(rng.choice(plot.stages[name]), cast) for name in ("opening", plot.first))
+        messages += _turns(rng, rng.choice(BEGINNINGS).format(wish), f"{opening} {problem}", problem)
+    return messages
 
 
 def _turns(rng: random.Random, question: str, answer: str, decided: str = "") -> list[Message]:

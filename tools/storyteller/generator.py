@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .common import Plot
 from .grammar import PLOTS, Cast, fill, variables
-from .lexicon import ANIMALS, GENDER_OF, GENDERS, KIND_GENDERS, NAMES, VARIABLES
+from .lexicon import GENDER_OF, VARIABLES
 
 PARAGRAPH = 0.85  # how often a stage that may begin a paragraph does
 
@@ -29,18 +29,9 @@ def draw_cast(rng: random.Random, plot: Plot, wish: Mapping[str, str] | None = N
     """Values of all variables that fit each other and the plot. `wish` holds values that are set."""
     cast = {variable: rng.choice(values) for variable, values in VARIABLES.items()}
     cast |= {"object": rng.choice(plot.objects), "color": rng.choice(plot.colors)}
-    gender = rng.choice(GENDERS)
-    kinds = [k for k, genders in KIND_GENDERS.items() if gender in genders]
-    people = [k for k in kinds if k not in ANIMALS]
-    cast |= {"gender": gender, "name": rng.choice(NAMES[gender])}
-    cast["kind"] = rng.choice(people if rng.random() < 0.15 else kinds)
     cast |= wish or {}
+    cast["gender"] = GENDER_OF[cast["name"]]
     return draw_cast(rng, plot, wish) if cast["kind"] == cast["friend_kind"] else cast
-
-
-def cast_fits(cast: Cast) -> bool:
-    """Whether name, kind and gender go together."""
-    return GENDER_OF[cast["name"]] == cast["gender"] and cast["gender"] in KIND_GENDERS[cast["kind"]]
 
 
 def tell(rng: random.Random, plot: Plot | None = None, cast: Cast | None = None) -> Story:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-from .lexicon import GENDER_OF, KIND_GENDERS, SLOTS, VARIABLES
+from .lexicon import GENDER_OF, SLOTS, VARIABLES
 from .plots_deeds import GARDEN, GIFT, MUSIC_PLOT, SHARE
 from .plots_heart import AFRAID, ASTRAY, LONELY, RESCUE
 from .plots_lost import BROKEN, LOST, STUCK, TAKEN
@@ -24,11 +24,6 @@ PLOTS: Final = {
 }  # fmt: skip
 SLOT: Final = re.compile(r"\{(\w+)\}")
 WORD: Final = re.compile(r"[A-Za-z]+")
-# variable -> the one it decides, and how
-DECIDES: Final = (
-    ("name", "gender", GENDER_OF),
-    ("kind", "gender", KIND_GENDERS),
-)
 
 
 def fill(line: str, cast: Cast) -> str:
@@ -79,11 +74,9 @@ class Pattern:
 
 
 def narrow(facts: Facts) -> Facts | None:
-    """The facts with what follows from them; None if they contradict each other."""
-    for variable, decided, table in DECIDES:
-        genders = frozenset(g for value in facts[variable] for g in table[value])
-        facts[decided] &= genders
-        facts[variable] = frozenset(v for v in facts[variable] if facts[decided] & set(table[v]))
+    """The facts with what follows from them, names having a gender; None if they contradict each other."""
+    facts["gender"] &= frozenset(GENDER_OF[name] for name in facts["name"])
+    facts["name"] = frozenset(name for name in facts["name"] if GENDER_OF[name] in facts["gender"])
     return facts if all(facts.values()) else None
 
 

@@ -16,7 +16,7 @@ SHARE: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            '{When}, {aB} {G} came by. "May I try your {O}?" it asked. "No, it is mine!" said {N}.',
+            "{When}, {N} did not want to share the {O} with {aB} {G} who came by.",
             "{AB} {G} wanted to see the {O} too. But {N} did not want to share it.",
             "But {N} did not want to share the {O} with anyone, not even with {aB} {G} from next door.",
         ],

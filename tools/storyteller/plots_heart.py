@@ -18,7 +18,7 @@ LONELY: Final = Plot(
         "+problem": [
             "But {N} was lonely. {He} had nobody to play with.",
             "There was only one thing {he} did not have, and that was a friend. {N} was lonely.",
-            '{When}, {N} sat alone with the {O}. "I wish I had a friend," {he} said.',
+            '{When}, {N} was lonely. "I wish I had a friend," {he} said.',
             "All the others had a friend, but {N} was lonely.",
         ],
         "attempt": [
@@ -89,7 +89,7 @@ AFRAID: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "But {N} had one problem. {He} was afraid of {X}.",
+            "But {N} was afraid of {X}, and {he} did not tell anyone.",
             "There was one thing that {he} did not like. {N} was afraid of {X}.",
             "{N} was happy all day, but {he} was afraid of {X}.",
             "Everyone knew that {N} was afraid of {X}.",
@@ -149,8 +149,8 @@ ASTRAY: Final = Plot(
         "own": OWNS,
         "+problem": [
             "{When}, {N} walked too far from home with the {O}. Fog came up, and {he} lost {his} way.",
-            "{When}, {N} followed a butterfly, on and on. Then {he} did not know the way home.",
-            "{When}, {he} took the {O} and went out to see the world. Soon {N} could not find the way home.",
+            "{When}, {N} walked too far from home. Then {he} did not know the way back.",
+            "{When}, {N} walked too far with the {O}. Soon {he} could not find the way home.",
         ],
         "sorrow": SORROWS,
         "attempt": [
@@ -194,7 +194,7 @@ ASTRAY: Final = Plot(
         ],
         "closing": CLOSINGS,
     },
-    wishes=["{aK} who walked too far", "{aK} who could not find the way home", "{aK} far from home"],
+    wishes=["{aK} who walked too far", "{aK} who walked too far from home", "{aK} far from home"],
     answers={
         "problem": ["{N} lost {his} way.", "{N} could not find the way home."],
         "ending": ["In the end, {N} was home again.", "The {G} showed {N} the way home."],

@@ -16,11 +16,11 @@ LOST: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "{When}, {N} could not find the {O}. {He} had lost it somewhere.",
-            "{When}, {N} went for a long walk. When {he} came home, the {O} was gone. {He} had lost it.",
-            "But {when}, the {C} {O} was gone. {N} had lost it.",
-            "{When}, {N} ran and jumped all day long. Then {he} saw that the {C} {O} was lost.",
-            "{When}, {N} woke up and looked for the {O}. It was not there. It was lost!",
+            "{When}, {N} lost the {O}. {He} could not find it anywhere.",
+            "{When}, {N} lost the {C} {O} on a long walk.",
+            "But {when}, {N} lost the {C} {O}. It was gone.",
+            "{When}, {N} lost the {O} while {he} was playing.",
+            "{When}, {N} lost {his} {C} {O}. It was not there anymore.",
         ],
         "sorrow": SORROWS,
         "attempt": [
@@ -65,7 +65,7 @@ LOST: Final = Plot(
         ],
         "closing": CLOSINGS,
     },
-    wishes=["{aK} who lost {aO}", "{aK} who lost {aC} {O}", "{aK} looking for {aO}", "a lost {O}"],
+    wishes=["{aK} who lost {aO}", "{aK} who lost {aC} {O}", "{aK} who lost {his} {O}", "a lost {O}"],
     answers={
         "problem": [
             "{N} lost {his} {C} {O}.", "The problem was that {N} lost {his} {O}.",
@@ -85,10 +85,10 @@ STUCK: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "{When}, a big bird took the {O} and flew up with it. Then the {O} was stuck {W}.",
-            "{When}, {N} threw the {C} {O} too high, and it got stuck {W}.",
-            "{When}, a storm came. It carried the {C} {O} away, and it got stuck {W}.",
-            "But {when}, the {O} flew up and up, and then it was stuck {W}.",
+            "{When}, the {O} got stuck {W}. A big bird had dropped it there.",
+            "{When}, the {C} {O} got stuck {W}. {N} had thrown it too high.",
+            "{When}, the {C} {O} got stuck {W}. A storm had carried it away.",
+            "But {when}, the {O} got stuck {W}.",
         ],
         "sorrow": SORROWS,
         "attempt": [
@@ -130,7 +130,7 @@ STUCK: Final = Plot(
         ],
         "closing": CLOSINGS,
     },
-    wishes=["{aK} whose {O} got stuck", "{aO} that got stuck {W}", "{aK} who could not reach {aO}"],
+    wishes=["{aK} whose {O} got stuck", "{aO} that got stuck {W}", "{aO} that got stuck"],
     answers={
         "problem": ["The {O} got stuck {W}.", "The {O} was stuck {W}, and {N} could not reach it."],
         "ending": ["In the end, they got the {O} down.", "The {G} helped {N} to get the {O} down."],
@@ -148,10 +148,10 @@ BROKEN: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "{When}, {N} dropped the {O}, and it broke in two.",
-            "{When}, {N} tripped over a stone and fell on the {O}. Crack! It was broken.",
-            "But {when}, the {O} fell down with a loud crash. It was broken.",
-            "{When}, {N} ran too fast and hit a tree. {He} was fine, but the {O} was broken.",
+            "{When}, {N} broke the {O}. It fell down with a loud crash.",
+            "{When}, {N} broke the {C} {O}. {He} had tripped over a stone.",
+            "But {when}, {N} broke the {O}. Now it was in two pieces.",
+            "{When}, {N} broke the {O}. {He} had run too fast and hit a tree.",
         ],
         "sorrow": SORROWS,
         "attempt": [
@@ -192,7 +192,7 @@ BROKEN: Final = Plot(
         ],
         "closing": CLOSINGS,
     },
-    wishes=["{aK} who broke {aO}", "{aK} with a broken {O}", "a broken {O}"],
+    wishes=["{aK} who broke {aO}", "{aK} who broke {aC} {O}", "{aK} who broke {his} {O}", "a broken {O}"],
     answers={
         "problem": ["The {O} was broken.", "The problem was that the {O} broke."],
         "ending": ["In the end, the {O} was fixed.", "{N} and the {G} fixed the {C} {O} together."],
@@ -209,9 +209,9 @@ TAKEN: Final = Plot(
         "scene": SCENES,
         "own": OWNS,
         "+problem": [
-            "{When}, {aG} came and took the {C} {O} while {N} was sleeping.",
-            "{When}, {N} put the {O} on the grass and closed {his} eyes. Then {aG} took it and ran.",
-            "But {when}, {aG} came and took the {O} away.",
+            "{When}, {aG} took the {C} {O} while {N} was sleeping.",
+            "{When}, {aG} took the {O} and ran away with it.",
+            "But {when}, {aG} took the {O} away.",
         ],
         "anger": [
             "",
@@ -258,7 +258,7 @@ TAKEN: Final = Plot(
         ],
         "closing": CLOSINGS,
     },
-    wishes=["{aG} who took {aO}", "{aK} whose {O} was taken", "a stolen {O}"],
+    wishes=["{aG} who took {aO}", "{aG} who took the {O} of {aK}", "{aG} who took {aC} {O}"],
     answers={
         "problem": ["The {G} took the {C} {O}.", "The {G} took the {O} of {N}."],
         "ending": [

@@ -241,6 +241,10 @@ ASKS_FOR: Final = [
     "Could you tell me a story about {}?", "Give me a story about {}.", "Tell me about {}.", "Story about {}",
     "Once more, please: a story about {}.", "Now tell me a story about {}.", "Write me a story about {}.",
 ]  # fmt: skip
+BEGINNINGS: Final = [
+    "Begin a story about {}.", "How does a story about {} begin?", "Only the beginning: a story about {}.",
+    "Begin a story: {}.", "The first lines of a story about {}, please.", "And how does one about {} begin?",
+]  # fmt: skip
 ASKS: Final = [
     "Tell me a story.", "Tell me a story.", "Can you tell me a story?", "Please tell me a story.",
     "I want a story.",
