@@ -1,17 +1,34 @@
 /* The only place that knows what CPU this is. */
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE  /* syscall */
+#endif
 #include "kernels.h"
 
 #include <string.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum {
     AVX2        = 1 << 0,  /* AVX2, FMA, F16C, and an OS that keeps ymm */
     AVX_VNNI    = 1 << 1,
     AVX512      = 1 << 2,  /* F BW VL DQ VNNI, and an OS that keeps zmm */
     AVX512_BF16 = 1 << 3,
+    AMX         = 1 << 4,  /* TILE INT8 BF16, and an OS that grants this process its tiles */
 };
+
+/* Tiles are 8 KiB of state that the kernel saves for those who ask (Linux, Documentation/arch/x86/xstate.rst). */
+static int tiles_granted(void)
+{
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return 0;
+#endif
+}
 
 /* cpuid and xgetbv directly: __builtin_cpu_supports lacks names and forgets the OS's half */
 static unsigned cpu_features(void)
@@ -27,7 +44,7 @@ static unsigned cpu_features(void)
     const int ymm = (xcr0 & 6) == 6, zmm = (xcr0 & 0xe6) == 0xe6;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return 0;
-    const unsigned subleaves = a;
+    const unsigned subleaves = a, amx = (d >> 22 & 1) && (d >> 24 & 1) && (d >> 25 & 1) && (xcr0 >> 17 & 3) == 3;
     if (ymm && fma && f16c && b >> 5 & 1)
         features |= AVX2;
     const unsigned f = b >> 16 & 1, dq = b >> 17 & 1, bw = b >> 30 & 1, vl = b >> 31 & 1;
@@ -39,6 +56,8 @@ static unsigned cpu_features(void)
         if (features & AVX512 && a >> 5 & 1)
             features |= AVX512_BF16;
     }
+    if (features & AVX512_BF16 && amx && tiles_granted())
+        features |= AMX;
     return features;
 }
 #endif
@@ -56,6 +75,7 @@ static const struct level {
     {&pl_kernels_avx2_vnni_evex, AVX2 | AVX512, 0},  /* a stand-in for checks and timing */
     {&pl_kernels_avx512, AVX2 | AVX512, 1},
     {&pl_kernels_avx512_bf16, AVX2 | AVX512 | AVX512_BF16, 1},
+    {&pl_kernels_avx512_amx, AVX2 | AVX512 | AVX512_BF16 | AMX, 1},
 #endif
 };
 
@@ -92,7 +112,7 @@ size_t pl_act_bytes(enum pl_act act, int k)
     if (act == PL_ACT_I8)
         return (size_t)((k + PL_I8_BLOCK - 1) / PL_I8_BLOCK) * PL_I8_BLOCK_BYTES;
     if (act == PL_ACT_BF16)
-        return (size_t)((k + 1) / 2) * 4;
+        return (size_t)((k + PL_BF16_BLOCK - 1) / PL_BF16_BLOCK) * PL_BF16_BLOCK * 2;
     return (size_t)k * 4;
 }
 

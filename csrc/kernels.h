@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum {
-    PL_TILE_MAX  = 12,  /* tokens per activation tile, at most */
+    PL_TILE_MAX  = 32,  /* tokens per activation tile, at most (pl_kernels.tile_max) */
     PL_QUERY_MAX = 12,  /* queries per attention tile, at most */
     PL_KV_BLOCK  = 32,  /* tokens per KV block */
     PL_LANES_MAX = 16,  /* vl, at most */
@@ -26,12 +26,13 @@ enum {
 
 /* What a kernel wants its activations to be. A tile holds the same k range of nt tokens:
  *   PL_ACT_F32   float    [k][nt]
- *   PL_ACT_BF16  uint32   [ceil(k/2)][nt]        two bf16, the lower k in the low half
+ *   PL_ACT_BF16  per 32 k: bf16 [nt][32], zero past k
  *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float s[nt]; int32 z[nt]; int32 z16[2][nt]
  *                x ~ d*q, s = d*sum(q), z = -128*sum(q), z16 = -32*sum(q of each 16)        */
 enum pl_act { PL_ACT_F32, PL_ACT_BF16, PL_ACT_I8, PL_N_ACTS };
 
 enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 52 };  /* k per block; bytes per block and token */
+enum { PL_BF16_BLOCK = 32 };
 
 /* Y [nt][vl] = X [nt][k] . W^T for one panel; x is a whole tile of nt tokens. */
 typedef void pl_tile_fn(float *y, const void *panel, const void *x, int k);
@@ -49,7 +50,7 @@ struct pl_format {
     void (*unpack)(float *y, const void *panel, int lane, int k);
     /* y [k] = one row of the file. This is the definition of the format. */
     void (*dequantize)(float *y, const uint8_t *row, int k);
-    pl_tile_fn *const *tile;  /* [nt], 1 <= nt <= PL_TILE_MAX */
+    pl_tile_fn *const *tile;  /* [nt], 1 <= nt <= tile_max[act] */
     /* one row of the file <- x [k], rounded as GGUF's reference does; NULL: cannot. row may be x. */
     void (*quantize)(uint8_t *row, const float *x, int k);
 };
@@ -71,6 +72,7 @@ typedef void pl_attend_fn(float *o, float *m, float *l, const float *q, const vo
 struct pl_kernels {
     const char *name;
     int vl;
+    int tile_max[PL_N_ACTS];  /* tokens per tile of such activations, at most */
     const struct pl_format *const *formats;  /* ends with NULL */
 
     /* y_i = x_i / sqrt(mean(x^2) + eps) * w_i */
@@ -113,6 +115,7 @@ extern const struct pl_kernels pl_kernels_avx2_vnni;
 extern const struct pl_kernels pl_kernels_avx2_vnni_evex;
 extern const struct pl_kernels pl_kernels_avx512;
 extern const struct pl_kernels pl_kernels_avx512_bf16;
+extern const struct pl_kernels pl_kernels_avx512_amx;
 #endif
 
 /* Level i of this build in ascending order, NULL past the last. *runs: does this CPU run it? */

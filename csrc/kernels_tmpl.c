@@ -17,12 +17,13 @@ enum { AHEAD = 8192 };
 
 /* One instance of a tile body per width, and the table that the framework indexes by it. */
 #define TILE(body, n) static void body##_##n(float *y, const void *panel, const void *x, int k) { body(n, y, panel, x, k); }
-#define TILES(body)                                                                             \
+#define NARROW(body)                                                                            \
     TILE(body, 1) TILE(body, 2) TILE(body, 3) TILE(body, 4) TILE(body, 5) TILE(body, 6)         \
-    TILE(body, 7) TILE(body, 8) TILE(body, 9) TILE(body, 10) TILE(body, 11) TILE(body, 12)      \
-    static pl_tile_fn *const body##s[PL_TILE_MAX + 1] = {                                       \
-        NULL, body##_1, body##_2, body##_3, body##_4, body##_5, body##_6, body##_7, body##_8,   \
-        body##_9, body##_10, body##_11, body##_12};
+    TILE(body, 7) TILE(body, 8) TILE(body, 9) TILE(body, 10) TILE(body, 11) TILE(body, 12)
+#define WIDTHS(body)                                                                            \
+    body##_1, body##_2, body##_3, body##_4, body##_5, body##_6, body##_7, body##_8, body##_9,   \
+        body##_10, body##_11, body##_12
+#define TILES(body) NARROW(body) static pl_tile_fn *const body##s[PL_TILE_MAX + 1] = {NULL, WIDTHS(body)};
 
 INLINE void acc_zero(const int nt, vf *acc)
 {
@@ -54,6 +55,7 @@ static inline uint16_t load_u16(const void *p)
 
 #include "kernels/elementwise_tmpl.c"
 #include "kernels/activation_tmpl.c"
+#include "kernels/sums_tmpl.c"
 #include "formats/f32_tmpl.c"
 #include "formats/bf16_tmpl.c"
 #include "formats/f16_tmpl.c"
@@ -82,6 +84,7 @@ static const struct pl_format *const formats[] = {
 const struct pl_kernels TABLE = {
     .name = ISA_NAME,
     .vl = VL,
+    .tile_max = {[PL_ACT_F32] = VECTOR_MAX, [PL_ACT_BF16] = WIDE_MAX, [PL_ACT_I8] = WIDE_MAX},
     .formats = formats,
     .rmsnorm = rmsnorm,
     .act = {[PL_ACT_F32] = act_f32, [PL_ACT_BF16] = act_bf16, [PL_ACT_I8] = act_i8},

@@ -72,10 +72,10 @@ static void run_chunk(const struct pl_run *run, const struct pl_op *op, int i, i
     const struct pl_buffer *const in = &run->p->buffers[op->in[0]];
     const size_t row_bytes = pl_act_bytes((enum pl_act)in->act, in->width);
     const char *const x = pl_acts(run, op->in[0], member);
-    const int n = run->rows[in->domain];
-    for (int t = 0; t < pl_n_act_tiles(n); t++) {
-        const int row = pl_act_tile(n, t);
-        const struct tile tile = {x + (size_t)row * row_bytes, row, pl_act_tile(n, t + 1) - row};
+    const int n = run->rows[in->domain], max = run->p->kernels->tile_max[in->act];
+    for (int t = 0; t < pl_n_act_tiles(n, max); t++) {
+        const int row = pl_act_tile(n, t, max);
+        const struct tile tile = {x + (size_t)row * row_bytes, row, pl_act_tile(n, t + 1, max) - row};
         for (int panel = first; panel < end; panel++)
             panel_tile(run, op, i, panel, tile, member);
     }

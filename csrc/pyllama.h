@@ -232,9 +232,9 @@ float *pl_row(const struct pl_run *run, const struct pl_op *op, int buffer, int 
 /* Where the activations of a buffer begin. */
 char *pl_acts(const struct pl_run *run, int buffer, int member);
 static inline const struct pl_format *pl_format_of(const struct pl_kernels *k, const struct pl_matrix *m) { return k->formats[m->format]; }
-/* Token tiles are as even as can be: tile i of n rows begins here. */
-static inline int pl_n_act_tiles(int n) { return (n + PL_TILE_MAX - 1) / PL_TILE_MAX; }
-static inline int pl_act_tile(int n, int i) { return (int)((int64_t)n * i / pl_n_act_tiles(n)); }
+/* Token tiles of at most `max` rows are as even as can be: tile i of n rows begins here. */
+static inline int pl_n_act_tiles(int n, int max) { return (n + max - 1) / max; }
+static inline int pl_act_tile(int n, int i, int max) { return (int)((int64_t)n * i / pl_n_act_tiles(n, max)); }
 
 void pl_rowwise(const struct pl_run *run, const struct pl_op *op, int member);
 void pl_matmul(const struct pl_run *run, const struct pl_op *op, int member);

@@ -45,11 +45,11 @@ static void embed(const struct pl_run *run, const struct pl_op *op, int row, int
 static void store_act(const struct pl_run *run, const struct pl_op *op, int row, const float *x, int member)
 {
     const struct pl_buffer *const out = &run->p->buffers[op->out[0]];
-    const int n = run->rows[out->domain];
-    int tile = (int)((int64_t)row * pl_n_act_tiles(n) / n);
-    while (pl_act_tile(n, tile + 1) <= row)
+    const int n = run->rows[out->domain], max = run->p->kernels->tile_max[out->act];
+    int tile = (int)((int64_t)row * pl_n_act_tiles(n, max) / n);
+    while (pl_act_tile(n, tile + 1, max) <= row)
         tile++;
-    const int first = pl_act_tile(n, tile), nt = pl_act_tile(n, tile + 1) - first;
+    const int first = pl_act_tile(n, tile, max), nt = pl_act_tile(n, tile + 1, max) - first;
     char *const base = pl_acts(run, op->out[0], member) + (size_t)first * pl_act_bytes((enum pl_act)out->act, out->width);
     run->p->kernels->act[out->act](base, row - first, nt, x, out->width);
 }

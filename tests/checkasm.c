@@ -129,6 +129,9 @@ static void check_table(const struct pl_kernels *kn, const struct pl_format *for
         fail("is not found by its name, or others are");
     if (kn->vl < 1 || kn->vl > PL_LANES_MAX)
         fail("vl is %d", kn->vl);
+    for (int act = 0; act < PL_N_ACTS; act++)
+        if (kn->tile_max[act] < 1 || kn->tile_max[act] > PL_TILE_MAX)
+            fail("tile_max[%d] is %d", act, kn->tile_max[act]);
     const struct pl_format *const *f = kn->formats, *const *scalar = pl_kernels_scalar.formats;
     for (; *f && *scalar; f++, scalar++) {
         if (strcmp((*f)->name, (*scalar)->name) != 0)
@@ -137,7 +140,7 @@ static void check_table(const struct pl_kernels *kn, const struct pl_format *for
             fail("%s has blocks of %d, %d bytes", (*f)->name, (*f)->block, (*f)->block_bytes);
         if (!ref_format((*f)->name))
             fail("%s has no decoder in checkasm_formats.c", (*f)->name);
-        for (int nt = 1; nt <= PL_TILE_MAX; nt++)
+        for (int nt = 1; nt <= kn->tile_max[(*f)->act]; nt++)
             if (!(*f)->tile[nt])
                 fail("%s has no tile of %d", (*f)->name, nt);
     }

@@ -57,17 +57,16 @@ static void check_act_bf16(const struct pl_kernels *kn, const struct pl_format *
         const int fill = rng_below(N_FILLS + 2);
         begin("k=%d nt=%d t=%d x=%s", k, nt, t, fill < N_FILLS ? fill_names[fill] : "ties");
         float *const x = buf_floats(k, fill < N_FILLS ? (enum fill)fill : ZEROS);
-        uint32_t *const tile = buf(pl_act_bytes(PL_ACT_BF16, k) * (size_t)nt);
+        uint16_t *const tile = buf(pl_act_bytes(PL_ACT_BF16, k) * (size_t)nt);
         if (fill >= N_FILLS)
             fill_near_ties(x, k);
         kn->act[PL_ACT_BF16](tile, t, nt, x, k);
-        for (int i = 0; i < (k + 1) / 2; i++)
+        for (int i = 0; i < (k + PL_BF16_BLOCK - 1) / PL_BF16_BLOCK * PL_BF16_BLOCK; i++)
             for (int j = 0; j < nt; j++) {
-                const uint32_t pair = tile[i * nt + j];
-                const float high = 2 * i + 1 < k ? x[2 * i + 1] : 0.0f;
-                if (j == t ? !is_bf16(pair & 0xffff, x[2 * i]) || !is_bf16(pair >> 16, high)
-                           : !is_untouched(tile + i * nt + j, 4))
-                    fail("tile[%d][%d] is %08x of %g, %g", i, j, pair, x[2 * i], high);
+                const uint16_t *const at = tile + (i / PL_BF16_BLOCK * nt + j) * PL_BF16_BLOCK + i % PL_BF16_BLOCK;
+                const float want = i < k ? x[i] : 0.0f;
+                if (j == t ? !is_bf16(*at, want) : !is_untouched(at, 2))
+                    fail("k %d of token %d is %04x of %g", i, j, *at, want);
             }
         end();
     }

@@ -100,7 +100,7 @@ CALL(swiglu) { kn->swiglu(out, in, in2, job->n); }
 CALL(exp) { kn->exp(out, in, job->n); }
 CALL(exp_sum) { out[N] = kn->exp_sum(out, in, 1, 1, job->n); }
 CALL(argmax) { out[0] = (float)kn->argmax(in, job->n); }
-CALL(act) { kn->act[job->kind](out, 1, PL_TILE_MAX, in, job->n); }
+CALL(act) { kn->act[job->kind](out, 1, 12, in, job->n); }
 CALL(kv_store) { kn->kv_store[job->kind](out, tile, 5, in, in2, job->n); }
 CALL(attend_merge)
 {
@@ -131,7 +131,7 @@ static void report(const struct pl_kernels *kn, const struct job *job)
     prepare(kn, job);
     const double ns = time_of(kn, job);
     double scalar = ns;
-    if (kn != &pl_kernels_scalar) {
+    if (kn != &pl_kernels_scalar && (!job->format || job->nt <= pl_kernels_scalar.tile_max[0])) {
         prepare(&pl_kernels_scalar, job);
         scalar = time_of(&pl_kernels_scalar, job);
     }
@@ -147,7 +147,7 @@ static void report(const struct pl_kernels *kn, const struct job *job)
 
 static void bench_formats(const struct pl_kernels *kn, const char *op)
 {
-    static const int ks[] = {2048, 8192}, nts[] = {1, 4, 8, 12};
+    static const int ks[] = {2048, 8192}, nts[] = {1, 4, 8, 12, 16, 32};
     for (const struct pl_format *const *f = kn->formats; *f; f++)
         for (int c = 0; c < COUNT(ks) * COUNT(nts); c++) {
             struct job job = {.call = call_tile, .format = (*f)->name, .per_row = 1};
@@ -157,7 +157,7 @@ static void bench_formats(const struct pl_kernels *kn, const char *op)
             snprintf(job.shape, sizeof job.shape, "k=%d nt=%d", job.n, job.nt);
             job.ops = 2.0 * job.n * job.nt;
             job.bytes = (double)job.n / (*f)->block * (*f)->block_bytes;
-            if (!op || strstr(job.name, op))
+            if (job.nt <= kn->tile_max[(*f)->act] && (!op || strstr(job.name, op)))
                 report(kn, &job);
         }
 }

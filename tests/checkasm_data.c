@@ -54,7 +54,7 @@ void fill_floats(float *x, int n, enum fill fill)
 }
 
 /* A slot is a mapping whose last page may not be touched; slots are reused from case to case. */
-enum { N_SLOTS = 64, CANARY = 64, CANARY_BYTE = 0xa5 };
+enum { N_SLOTS = 192, CANARY = 64, CANARY_BYTE = 0xa5 };
 static struct slot {
     uint8_t *map;
     size_t size;   /* without the guard page */

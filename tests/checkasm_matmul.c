@@ -1,4 +1,4 @@
-/* Every format of a level: its packing, and its tiles of 1 .. PL_TILE_MAX tokens. */
+/* Every format of a level: its packing, and its tiles of every width. */
 #include "checkasm.h"
 
 #include <math.h>
@@ -172,13 +172,12 @@ static void check_pack(const struct pl_kernels *kn, const struct pl_format *f)
 /* the activations of a tile of one token, widened */
 static void tile_values(double *x, enum pl_act act, const void *tile, int k)
 {
-    const uint32_t *const pairs = tile;
     for (int i = 0; i < k; i++) {
         const char *const block = (const char *)tile + i / PL_I8_BLOCK * PL_I8_BLOCK_BYTES;
         if (act == PL_ACT_F32)
             x[i] = ((const float *)tile)[i];
         else if (act == PL_ACT_BF16)
-            x[i] = ref_bf16((uint16_t)(pairs[i / 2] >> i % 2 * 16));
+            x[i] = ref_bf16(((const uint16_t *)tile)[i]);
         else
             x[i] = (double)*(const float *)(block + 32) * (int8_t)block[i % PL_I8_BLOCK];
     }
@@ -201,21 +200,21 @@ static struct ref_dot dot_of(enum pl_act act, int group, const double *w, const 
 }
 
 static void expect_dots(const struct pl_format *f, const struct matrix *m, const void *const *tiles,
-                        const float *y, int vl)
+                        int n_tokens, const float *y, int vl)
 {
     static double w[K_MAX], mag[K_MAX], x[PL_TILE_MAX][K_MAX];
-    for (int t = 0; t < PL_TILE_MAX; t++)
+    for (int t = 0; t < n_tokens; t++)
         tile_values(x[t], f->act, tiles[t], m->k);
     for (int r = 0; r < m->n_rows; r++) {
         for (int i = 0; i < m->k; i += f->block)
             ref_format(f->name)->decode(w + i, mag + i, m->rows[r] + row_bytes(f, i));
-        for (int t = 0; t < PL_TILE_MAX; t++) {
+        for (int t = 0; t < n_tokens; t++) {
             const struct ref_dot dot = dot_of(f->act, ref_format(f->name)->group, w, mag, x[t], m->k);
             if (dot.total < 1e38)  /* else its partial sums may overflow */
                 expect("y", t * vl + r, y[t * vl + r], dot.y, dot.tol);
         }
     }
-    for (int i = 0; i < PL_TILE_MAX * vl; i++)
+    for (int i = 0; i < n_tokens * vl; i++)
         if (i % vl >= m->n_rows)
             expect("padding", i, y[i], 0, 0);
 }
@@ -229,12 +228,13 @@ static void *make_tile(const struct pl_kernels *kn, const struct pl_format *f, f
     return tile;
 }
 
-/* y [PL_TILE_MAX][vl], each token alone; tiles: what it was given */
+/* y [tile_max][vl], each token alone; tiles: what it was given */
 static float *alone(const struct pl_kernels *kn, const struct pl_format *f, const struct matrix *m,
                     float *const *x, const void **tiles)
 {
-    float *const ys = buf_loose(4 * (size_t)(PL_TILE_MAX * kn->vl));
-    for (int t = 0; t < PL_TILE_MAX; t++) {
+    const int max = kn->tile_max[f->act];
+    float *const ys = buf_loose(4 * (size_t)(max * kn->vl));
+    for (int t = 0; t < max; t++) {
         tiles[t] = make_tile(kn, f, x + t, 1, m->k);
         f->tile[1](ys + t * kn->vl, m->panel, tiles[t], m->k);
     }
@@ -243,6 +243,7 @@ static float *alone(const struct pl_kernels *kn, const struct pl_format *f, cons
 
 static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
 {
+    const int max = kn->tile_max[f->act];
     for (int c = 0; c < n_lengths(f) * N_WEIGHTS; c++) {
         const int kind = c % N_WEIGHTS;
         struct matrix m = {.k = length(f, c / N_WEIGHTS), .n_rows = some_rows(kn->vl)};
@@ -250,14 +251,14 @@ static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
         const void *tiles[PL_TILE_MAX];
         begin("k=%d n_rows=%d w=%s", m.k, m.n_rows, weights_name(f, kind));
         make_matrix(f, &m, kind);
-        for (int t = 0; t < PL_TILE_MAX; t++)  /* every fill beside every other */
+        for (int t = 0; t < max; t++)  /* every fill beside every other */
             x[t] = buf_floats(m.k, (enum fill)((t + c) % N_FILLS));
         const float *const ys = alone(kn, f, &m, x, tiles);
-        expect_dots(f, &m, tiles, ys, kn->vl);
-        for (int nt = 1; nt <= PL_TILE_MAX; nt++) {
+        expect_dots(f, &m, tiles, max, ys, kn->vl);
+        for (int nt = 1; nt <= max; nt++) {
             char what[32];
             snprintf(what, sizeof what, "y of a tile of %d", nt);
-            const int first = rng_below(PL_TILE_MAX - nt + 1);
+            const int first = rng_below(max - nt + 1);
             float *const y = buf_loose(4 * (size_t)(nt * kn->vl));
             f->tile[nt](y, m.panel, make_tile(kn, f, x + first, nt, m.k), m.k);
             expect_bits(what, y, ys + first * kn->vl, nt * kn->vl);
@@ -269,14 +270,15 @@ static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
 /* a token that is not finite has outputs that say so, and its neighbours keep their bits */
 static void check_nan(const struct pl_kernels *kn, const struct pl_format *f)
 {
-    for (int c = 0; c < 4 * PL_TILE_MAX; c++) {
-        const int nt = 1 + c % PL_TILE_MAX, bad = rng_below(nt), inf = c / PL_TILE_MAX % 2;
+    const int max = kn->tile_max[f->act];
+    for (int c = 0; c < 4 * max; c++) {
+        const int nt = 1 + c % max, bad = rng_below(nt), inf = c / max % 2;
         struct matrix m = {.k = length(f, rng_below(n_lengths(f) - 2)), .n_rows = kn->vl};
         float *x[PL_TILE_MAX];
         const void *tiles[PL_TILE_MAX];
         begin("k=%d nt=%d %s in token %d", m.k, nt, inf ? "inf" : "NaN", bad);
         make_matrix(f, &m, UNIFORM);
-        for (int t = 0; t < PL_TILE_MAX; t++)
+        for (int t = 0; t < max; t++)
             x[t] = buf_floats(m.k, UNIFORM);
         const float *const ys = alone(kn, f, &m, x, tiles);
         x[bad][rng_below(m.k)] = inf ? INFINITY : NAN;

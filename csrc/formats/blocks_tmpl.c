@@ -163,7 +163,7 @@ static void read_fives(uint8_t *q, const uint8_t *block)
     {                                                                                                \
         blocks_dequantize(&f##_blocks, y, row, k);                                                   \
     }                                                                                                \
-    TILES(f##_tile)                                                                                  \
+    WIDE_TILES(f##_tile)                                                                             \
     static const struct pl_format f = {title, f##_n, f##_bytes, PL_ACT_I8, f##_panel_bytes,          \
                                        f##_pack, f##_unpack, f##_dequantize, f##_tiles, quantizer};
 
@@ -183,9 +183,43 @@ INLINE struct acts acts_of(const int nt, const char *x)
     return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
 }
 
-/* acc += (w q + m) . x for 32 weights of 4 bits */
-INLINE void step4(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const char *x)
+#if defined(HAVE_TILES)
+/* the same weights as int8 */
+INLINE void put4(int8_t *q, const uint8_t *p)
 {
+    for (int v = 0; v < 4; v++, p += 4 * VL, q += 8 * VL) {
+        const vb byte = vb_load(p);
+        prefetch(p + AHEAD);
+        vb_store(q, vb_bits(byte, 0, 15));
+        vb_store(q + 4 * VL, vb_bits(byte, 4, 15));
+    }
+}
+
+INLINE void put5(int8_t *q, const uint8_t *p)
+{
+    vb bit = vb_load(p);
+    prefetch(p + AHEAD);
+    put4(q, p + 4 * VL);
+    for (int v = 0; v < 4; v++, q += 8 * VL, bit = vb_bits(bit, 2, 63)) {
+        vb_store(q, vb_or(vb_load(q), vb_bits(bit, -4, 16)));
+        vb_store(q + 4 * VL, vb_or(vb_load(q + 4 * VL), vb_bits(bit, -3, 16)));
+    }
+}
+
+/* 4 vectors less the offset n, and nothing for the other half of the 32 k */
+INLINE void put_half(int8_t *q, const vb *u, int n, int h)
+{
+    for (int i = 0; i < 4; i++) {
+        vb_store(q + (4 * h + i) * 4 * VL, vb_minus(u[i], n));
+        vb_store(q + (4 - 4 * h + i) * 4 * VL, vi_set1(0));
+    }
+}
+#endif
+
+/* sums += (w q + m) . x for 32 weights of 4 bits */
+INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x)
+{
+    DEFER(nt, sums, put4(q, p), SCALED_MIN, w, m, x, NULL);
     const struct acts a = acts_of(nt, x);
     d4 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -200,14 +234,15 @@ INLINE void step4(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const cha
             dot[t] = d4_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
     }
     UNROLL for (int t = 0; t < nt; t++) {
-        acc[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), acc[t]);
-        acc[t] = vf_fma(m, vf_set1(a.s[t]), acc[t]);
+        sums->y[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = vf_fma(m, vf_set1(a.s[t]), sums->y[t]);
     }
 }
 
 /* the same for weights of 5 bits, whose vector of upper bits precedes those of the lower */
-INLINE void step5(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const char *x)
+INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x)
 {
+    DEFER(nt, sums, put5(q, p), SCALED_MIN, w, m, x, NULL);
     const struct acts a = acts_of(nt, x);
     vi dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -225,14 +260,15 @@ INLINE void step5(const int nt, vf *acc, const uint8_t *p, vf w, vf m, const cha
             dot[t] = vi_dot6(dot[t], lo, hi, a.q + 32 * t + 8 * v);
     }
     UNROLL for (int t = 0; t < nt; t++) {
-        acc[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), acc[t]);
-        acc[t] = vf_fma(m, vf_set1(a.s[t]), acc[t]);
+        sums->y[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = vf_fma(m, vf_set1(a.s[t]), sums->y[t]);
     }
 }
 
-/* acc += w (q . x) for 16 weights of 6 bits, offset 32: u, half h of the 32 k */
-INLINE void step6(const int nt, vf *acc, const vb *u, vf w, const char *x, int h)
+/* sums += w (q . x) for 16 weights of 6 bits, offset 32: u, half h of the 32 k */
+INLINE void step6(const int nt, struct sums *sums, const vb *u, vf w, const char *x, int h)
 {
+    DEFER(nt, sums, put_half(q, u, 32, h), SCALED, w, w, x, NULL);
     const struct acts a = acts_of(nt, x);
     vi dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -242,5 +278,5 @@ INLINE void step6(const int nt, vf *acc, const vb *u, vf w, const char *x, int h
     UNROLL for (int t = 0; t < nt; t++)
         dot[t] = vi_dot6(dot[t], u[2], u[3], a.q + 32 * t + 16 * h + 8);
     UNROLL for (int t = 0; t < nt; t++)
-        acc[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), acc[t]);
+        sums->y[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
 }

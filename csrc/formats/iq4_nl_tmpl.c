@@ -15,9 +15,19 @@ static void iq4_nl_values(float *y, const uint8_t *q, const float *d, const uint
 
 BLOCKS(iq4_nl, 32, 18, .unit = 32, .low = 4, .halves = 0, .n_halves = 1)
 
-/* acc += w (iq4[q] . x) for 32 weights */
-INLINE void iq4_step(const int nt, vf *acc, const uint8_t *p, vf w, const char *x)
+#if defined(HAVE_TILES)
+INLINE void put_iq4(int8_t *q, const uint8_t *p)
 {
+    put4(q, p);
+    for (int v = 0; v < 8; v++, q += 4 * VL)
+        vb_store(q, vb_minus(vb_lut(iq4_table, vb_load(q)), 128));
+}
+#endif
+
+/* sums += w (iq4[q] . x) for 32 weights */
+INLINE void iq4_step(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x)
+{
+    DEFER(nt, sums, put_iq4(q, p), SCALED, w, w, x, NULL);
     const struct acts a = acts_of(nt, x);
     d8 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -33,20 +43,20 @@ INLINE void iq4_step(const int nt, vf *acc, const uint8_t *p, vf w, const char *
             dot[t] = d8_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
     }
     UNROLL for (int t = 0; t < nt; t++)
-        acc[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), acc[t]);
+        sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
 }
 
 INLINE void iq4_nl_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const uint16_t *d;
         const uint8_t *const p = block_at(&iq4_nl_blocks, panel, b, k / 32, &d);
-        iq4_step(nt, acc, p, vf_from_f16(d), a);
+        iq4_step(nt, &sums, p, vf_from_f16(d), a);
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(iq4_nl, "IQ4_NL", NULL)

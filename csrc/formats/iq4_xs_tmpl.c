@@ -22,8 +22,8 @@ BLOCKS(iq4_xs, 256, 136, .unit = 32, .low = 4, .scales = 2, .n_scales = 6, .halv
 INLINE void iq4_xs_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&iq4_xs_blocks, panel, b, k / 256, &halves);
@@ -35,11 +35,11 @@ INLINE void iq4_xs_tile(const int nt, float *y, const void *panel, const void *x
                 const vi byte = vi_from_u8(scales + (2 + i / 2) * VL);
                 const vi low = vi_and(i % 2 ? vi_srl(byte, 4) : byte, vi_set1(15));
                 const vi sc = vi_or(low, vi_and(high, vi_set1(48)));
-                iq4_step(nt, acc, p + i * 16 * VL, vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32)))), a);
+                iq4_step(nt, &sums, p + i * 16 * VL, vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32)))), a);
             }
         }
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(iq4_xs, "IQ4_XS", NULL)

@@ -34,8 +34,8 @@ INLINE vf q3_k_group(const uint8_t *scales, int j, vf d)
 INLINE void q3_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *p = block_at(&q3_k_blocks, panel, b, k / 256, &halves);
@@ -51,12 +51,12 @@ INLINE void q3_k_tile(const int nt, float *y, const void *panel, const void *x, 
                                  vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32)),
                                  vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32))};
                 prefetch(p + (h + 1) * 4 * VL + AHEAD);
-                step6(nt, acc, u, q3_k_group(scales, 2 * j + h, d), a, h);
+                step6(nt, &sums, u, q3_k_group(scales, 2 * j + h, d), a, h);
                 upper = vb_bits(upper, 4, 15);
             }
         }
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(q3_k, "Q3_K", NULL)

@@ -15,15 +15,15 @@ BLOCKS(q4_0, 32, 18, .unit = 32, .low = 4, .halves = 0, .n_halves = 1)
 INLINE void q4_0_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q4_0_blocks, panel, b, k / 32, &halves);
         const vf d = vf_from_f16(halves);
-        step4(nt, acc, p, d, vf_mul(d, vf_set1(-8.0f)), a);
+        step4(nt, &sums, p, d, vf_mul(d, vf_set1(-8.0f)), a);
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 /* d = m / -8 for the m of the largest |m|, q = x / d + 8 to the nearest, halves up */

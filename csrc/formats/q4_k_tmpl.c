@@ -44,8 +44,8 @@ INLINE void q4_k_group(const uint8_t *scales, int j, vf d, vf dmin, vf *w, vf *m
 INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q4_k_blocks, panel, b, k / 256, &halves);
@@ -53,10 +53,10 @@ INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, 
         for (int j = 0; j < 8; j++, a += nt * PL_I8_BLOCK_BYTES) {
             vf w, m;
             q4_k_group(p + scales_at(&q4_k_blocks), j, d, dmin, &w, &m);
-            step4(nt, acc, p + j * 16 * VL, w, m, a);
+            step4(nt, &sums, p + j * 16 * VL, w, m, a);
         }
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(q4_k, "Q4_K", NULL)

@@ -15,15 +15,15 @@ BLOCKS(q5_1, 32, 24, .unit = 32, .low = 4, .high = 1, .halves = 0, .n_halves = 2
 INLINE void q5_1_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q5_1_blocks, panel, b, k / 32, &halves);
         const vf d = vf_from_f16(halves);
-        step5(nt, acc, p, d, vf_from_f16(halves + VL), a);
+        step5(nt, &sums, p, d, vf_from_f16(halves + VL), a);
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(q5_1, "Q5_1", NULL)

@@ -15,8 +15,8 @@ BLOCKS(q5_k, 256, 176, .unit = 32, .low = 4, .high = 1, .scales = 4, .n_scales =
 INLINE void q5_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q5_k_blocks, panel, b, k / 256, &halves);
@@ -24,10 +24,10 @@ INLINE void q5_k_tile(const int nt, float *y, const void *panel, const void *x, 
         for (int j = 0; j < 8; j++, a += nt * PL_I8_BLOCK_BYTES) {
             vf w, m;
             q4_k_group(p + scales_at(&q5_k_blocks), j, d, dmin, &w, &m);
-            step5(nt, acc, p + j * 20 * VL, w, m, a);
+            step5(nt, &sums, p + j * 20 * VL, w, m, a);
         }
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(q5_k, "Q5_K", NULL)

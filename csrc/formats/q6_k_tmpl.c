@@ -23,8 +23,8 @@ BLOCKS(q6_k, 256, 210, .unit = 16, .low = 4, .high = 2, .scales = 192, .n_scales
 INLINE void q6_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *p = block_at(&q6_k_blocks, panel, b, k / 256, &halves);
@@ -40,11 +40,11 @@ INLINE void q6_k_tile(const int nt, float *y, const void *panel, const void *x, 
             prefetch(p + AHEAD);
             prefetch(p + 4 * VL + AHEAD);
             prefetch(p + 8 * VL + AHEAD);
-            step6(nt, acc, u, w, a, j % 2);
+            step6(nt, &sums, u, w, a, j % 2);
             a += j % 2 * nt * PL_I8_BLOCK_BYTES;
         }
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(q6_k, "Q6_K", NULL)

@@ -32,8 +32,19 @@ static void q8_0_quantize(uint8_t *row, const float *x, int k)
 
 BLOCKS(q8_0, 32, 34, .unit = 32, .low = 8, .halves = 0, .n_halves = 1)
 
-INLINE void q8_0_step(const int nt, vf *acc, const uint8_t *p, vf w, const char *x)
+#if defined(HAVE_TILES)
+INLINE void put8(int8_t *q, const uint8_t *p)
 {
+    for (int v = 0; v < 8; v++, p += 4 * VL, q += 4 * VL) {
+        prefetch(p + AHEAD);
+        vb_store(q, vb_minus(vb_load(p), 128));
+    }
+}
+#endif
+
+INLINE void q8_0_step(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x)
+{
+    DEFER(nt, sums, put8(q, p), SCALED, w, w, x, NULL);
     const struct acts a = acts_of(nt, x);
     d8 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -45,20 +56,20 @@ INLINE void q8_0_step(const int nt, vf *acc, const uint8_t *p, vf w, const char 
             dot[t] = d8_dot(dot[t], u, a.q + 32 * t + 4 * g);
     }
     UNROLL for (int t = 0; t < nt; t++)
-        acc[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), acc[t]);
+        sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
 }
 
 INLINE void q8_0_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
+    struct sums sums;
+    sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const uint16_t *d;
         const uint8_t *const p = block_at(&q8_0_blocks, panel, b, k / 32, &d);
-        q8_0_step(nt, acc, p, vf_from_f16(d), a);
+        q8_0_step(nt, &sums, p, vf_from_f16(d), a);
     }
-    acc_store(nt, y, acc);
+    sums_end(nt, y, &sums);
 }
 
 BLOCK_FORMAT(q8_0, "Q8_0", q8_0_quantize)

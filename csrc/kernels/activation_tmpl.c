@@ -18,11 +18,10 @@ static inline uint32_t bf16_from_f32(float f)  /* nearest even; NaN stays NaN */
 
 static void act_bf16(void *tile, int t, int nt, const float *x, int k)
 {
-    uint32_t *const y = (uint32_t *)tile + t;
-    for (int i = 0; i + 1 < k; i += 2)
-        y[(size_t)(i / 2) * nt] = bf16_from_f32(x[i]) | bf16_from_f32(x[i + 1]) << 16;
-    if (k % 2)
-        y[(size_t)(k / 2) * nt] = bf16_from_f32(x[k - 1]);
+    uint16_t *y = (uint16_t *)tile + PL_BF16_BLOCK * t;
+    for (int i = 0; i < k; i += PL_BF16_BLOCK, y += PL_BF16_BLOCK * nt)
+        for (int j = 0; j < PL_BF16_BLOCK; j++)
+            y[j] = i + j < k ? (uint16_t)bf16_from_f32(x[i + j]) : 0;
 }
 
 /* d = max|x| / 127 per block; a NaN or infinity in a block makes d NaN and so the row's outputs */

@@ -1,33 +1,65 @@
 /* What this level can do at best, for measurements to be compared with: the instructions of the tiles
  * on registers and L1, and loads that do nothing else. */
 
-enum { ROUNDS = 8 };  /* steps of a tile per iteration */
+enum { ROUNDS = 8, PEAK_TOKENS = 12 };  /* steps of a tile per iteration; tokens of a tile */
 
 #define PEAK_BEGIN(type, zero)                                                                  \
-    type acc[PL_TILE_MAX];                                                                      \
-    int32_t a[ROUNDS][PL_TILE_MAX];                                                             \
-    for (int i = 0; i < ROUNDS * PL_TILE_MAX; i++)                                              \
-        a[i / PL_TILE_MAX][i % PL_TILE_MAX] = (int32_t)*sum;                                    \
-    for (int t = 0; t < PL_TILE_MAX; t++)                                                       \
+    type acc[PEAK_TOKENS];                                                                      \
+    int32_t a[ROUNDS][PEAK_TOKENS];                                                             \
+    for (int i = 0; i < ROUNDS * PEAK_TOKENS; i++)                                              \
+        a[i / PEAK_TOKENS][i % PEAK_TOKENS] = (int32_t)*sum;                                    \
+    for (int t = 0; t < PEAK_TOKENS; t++)                                                       \
         acc[t] = zero
 
 #define PEAK_LOOP(step)                                                                         \
     for (int i = 0; i < n; i++)                                                                 \
         for (int j = 0; j < ROUNDS; j++)                                                        \
-            UNROLL for (int t = 0; t < PL_TILE_MAX; t++)                                        \
+            UNROLL for (int t = 0; t < PEAK_TOKENS; t++)                                        \
                 acc[t] = step
 
-static double peak_macs(int n, int k) { return (double)n * ROUNDS * PL_TILE_MAX * VL * k; }
+static double peak_macs(int n, int k) { return (double)n * ROUNDS * PEAK_TOKENS * VL * k; }
 
 static double peak_f32(float *sum, int n)
 {
     PEAK_BEGIN(vf, vf_zero());
     const vf w = vf_set1(*sum);
     PEAK_LOOP(vf_fma(w, vf_set1((float)a[j][t]), acc[t]));
-    for (int t = 0; t < PL_TILE_MAX; t++)
+    for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += vf_sum(acc[t]);
     return peak_macs(n, 1);
 }
+
+#if defined(HAVE_TILES)
+
+/* Four sums of 16 x 16 under way, k multiply-adds of each per instruction. */
+#define PEAK_TILES(name, dot, k)                                                                \
+    static double name(float *sum, int n)                                                       \
+    {                                                                                           \
+        float y[16 * VL] = {*sum};                                                              \
+        const struct tile_config c = {                                                          \
+            .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16}}; \
+        tiles_begin(&c);                                                                        \
+        tile_zero(0);                                                                           \
+        tile_zero(1);                                                                           \
+        tile_zero(2);                                                                           \
+        tile_zero(3);                                                                           \
+        tile_load(4, y, 64);                                                                    \
+        tile_load(5, y, 64);                                                                    \
+        for (int i = 0; i < n; i++) {                                                           \
+            dot(0, 4, 5);                                                                       \
+            dot(1, 4, 5);                                                                       \
+            dot(2, 4, 5);                                                                       \
+            dot(3, 4, 5);                                                                       \
+        }                                                                                       \
+        tile_store(0, y, 64);                                                                   \
+        tiles_end();                                                                            \
+        *sum += y[0];                                                                           \
+        return 4.0 * n * 16 * 16 * (k);                                                         \
+    }
+PEAK_TILES(peak_bf16, tile_dot_bf16, 32)
+PEAK_TILES(peak_i8, tile_dot_i8, 64)
+
+#else
 
 #if defined(HAVE_BF16_DOT)
 static double peak_bf16(float *sum, int n)
@@ -35,7 +67,7 @@ static double peak_bf16(float *sum, int n)
     PEAK_BEGIN(vf, vf_zero());
     const vb w = vb_load(a);
     PEAK_LOOP(vf_dot_bf16(acc[t], w, (const uint32_t *)&a[j][t]));
-    for (int t = 0; t < PL_TILE_MAX; t++)
+    for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += vf_sum(acc[t]);
     return peak_macs(n, 2);
 }
@@ -49,10 +81,12 @@ static double peak_i8(float *sum, int n)
     PEAK_BEGIN(d8, d8_init(&z));
     const w8 w = w8_from(vb_load(a));
     PEAK_LOOP(d8_dot(acc[t], w, (const int8_t *)&a[j][t]));
-    for (int t = 0; t < PL_TILE_MAX; t++)
+    for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += (float)vi_sum(vi_from_d8(acc[t]));
     return peak_macs(n, 4);
 }
+
+#endif
 
 /* One stream of loads over n bytes, a multiple of 4 vectors. */
 static void read_through(float *sum, const void *p, size_t n)
