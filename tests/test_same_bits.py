@@ -134,7 +134,8 @@ def test_token_by_token(files: ModelFiles, format: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"compute": "f32"}, {"kv_dtype": "f32"}, {"compute": "f32", "kv_dtype": "f16"}]
+    "options",
+    [{"compute": "f32"}, {"compute": "bf16"}, {"kv_dtype": "f32"}, {"compute": "f32", "kv_dtype": "f16"}],
 )
 @pytest.mark.usefixtures("every_member")
 def test_other_precisions(files: ModelFiles, options: dict[str, Any]) -> None:

@@ -137,10 +137,10 @@ threads_option = click.option(
 )
 compute_option = click.option(
     "--compute",
-    type=click.Choice(("auto", "f32")),
+    type=click.Choice(("auto", "f32", "bf16")),
     default="auto",
     show_default=True,
-    help="f32 dequantizes the weights and computes in float32: slow, the reference.",
+    help="What the weights become: f32, slow, the reference; bf16, the fastest for prompts on CPUs with AMX.",
 )
 quantize_option = click.option(
     "--quantize",

@@ -63,8 +63,8 @@ class Binder:
 
     def _format(self, name: str, source: str, n_cols: int) -> str:
         """The kernel's format for a matrix that the file has as `source`."""
-        if self.compute == "f32":
-            return "F32"
+        if self.compute != "auto":
+            return self.compute.upper()
         if self.quantize is None or source not in VECTOR_TYPES:
             return source
         wanted = self.quantize.upper()
