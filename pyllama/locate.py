@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .errors import ModelLoadError
 from .hub import is_hub_name, resolve
 
 BUNDLED: Final = Path(__file__).with_name("data") / "storyteller.gguf"
@@ -31,10 +30,6 @@ def locate(
     progress: called with (bytes done, bytes in all) during a download. Raises HubError, OSError.
     """
     if model is None:
-        if not BUNDLED.exists():
-            raise ModelLoadError(
-                "model: expected a path or a name of the hub, found none: no model is bundled yet"
-            )
         return Located(str(BUNDLED))
     if isinstance(model, str) and is_hub_name(model):
         found = resolve(model, progress)

@@ -173,8 +173,6 @@ def test_the_checker_refuses_what_is_no_story(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[LLM]:
-    if not BUNDLED.is_file():
-        pytest.skip(f"{BUNDLED.name} is not in this tree")
     with LLM() as model:
         yield model
 
@@ -191,13 +189,13 @@ def test_the_model_tells_coherent_stories(llm: LLM) -> None:
     assert all(reason == "stop" for _, reason, _ in results)
     assert len({text for text, _, _ in results}) == len(results)
     refused = [f"{check(text).reason}\n{text}" for text, _, ok in results if not ok]
-    assert len(refused) <= 4, refused[0]
+    assert len(refused) <= 2, refused[0]
 
 
 def test_the_model_answers_questions(llm: LLM) -> None:
     _, *turns = ask_ten(llm, 0.0, 0)
     wrong = [(question, answer) for question, answer, right in turns if not right]
-    assert len(turns) == 10 and not wrong
+    assert len(turns) == 10 and len(wrong) <= 1, wrong
 
 
 def test_the_vocabulary_has_the_turns(llm: LLM) -> None:

@@ -61,10 +61,12 @@ def _read(
     for line in plot.stages[stage]:
         if not line:
             found = _read(text, at, plot, rest, facts, furthest)
-        else:
-            found = _read_line(text, at, line, plot, stages, facts, furthest)
-        if found is not None:
-            return found
+            if found is not None:
+                return found
+        for spelling in _spellings(line):
+            found = _read_line(text, at, spelling, plot, stages, facts, furthest)
+            if found is not None:
+                return found
     furthest.note(at, f"{plot.name}: no {stage.lstrip('+')}" if at < len(text) else "it has no end")
     return None
 
@@ -85,6 +87,13 @@ def _read_line(
         furthest.note(at + 1, f"{plot.name}: {stages[0].lstrip('+')} contradicts what was told")
         return None
     return _read(text, end, plot, stages[1:], new, furthest)
+
+
+@cache
+def _spellings(line: str) -> list[str]:
+    """A line that names the thing, with its color and without: to say it or not is no fault."""
+    bare = line.replace("{C} {O}", "{O}")
+    return list(dict.fromkeys((line, bare, bare.replace(" {O}", " {C} {O}")))) if line else []
 
 
 @cache
