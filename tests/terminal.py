@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -22,6 +23,12 @@ STATS = (
 CTRL_C, CTRL_D, UP, TAB = "\x03", "\x04", "\x1b[A", "\t"
 
 
+def take_terminal() -> None:
+    """Makes stdin the terminal that sends signals, and heeds them though a parent in the background may not."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A chat on a terminal of its own, which turns Ctrl-C into SIGINT."""
 
@@ -35,13 +42,13 @@ class Terminal:
             stderr=end,
             env={**ENV, "TERM": "xterm", "XDG_STATE_HOME": str(state), "COLUMNS": "200"},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=take_terminal,
         )
         os.close(end)
 
     def read(self, limit: float) -> bool:
         """More of what is shown; False at the end."""
-        if not select.select([self.fd], [], [], limit)[0]:
+        if limit < 0 or not select.select([self.fd], [], [], limit)[0]:
             raise TimeoutError(f"nothing more after {self.text[-2000:]!r}")
         try:
             data = os.read(self.fd, 1 << 16)
@@ -52,8 +59,9 @@ class Terminal:
 
     def expect(self, pattern: str) -> re.Match[str]:
         """Waits until the pattern is shown after what was expected last."""
+        end = time.monotonic() + 60
         while not (found := re.compile(pattern, re.M).search(self.text, self.seen)):
-            if not self.read(60):
+            if not self.read(end - time.monotonic()):
                 raise EOFError(f"{pattern!r} is not in {self.text[self.seen :]!r}")
         self.seen = found.end()
         return found
