@@ -54,6 +54,8 @@ def in_child(code: str, *args: str, **options) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent,
+        # a parent in the background may ignore SIGINT, and its children with it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
