@@ -275,6 +275,24 @@ def test_a_closed_stdout_is_said(tiny: Path) -> None:
     assert done.stderr == b"pyllama: error: stdout: expected an open file, found none\n"
 
 
+@pytest.mark.parametrize("command", [("chat",), ("run", "-f", "-"), ("tokenize", "-f", "-")])
+def test_a_closed_stdin_is_said(tiny: Path, command: tuple[str, ...]) -> None:
+    line = ["sh", "-c", '"$@" <&-', "sh", *COMMAND, *command, "-m", tiny]
+    done = subprocess.run(line, capture_output=True, env=ENV)
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr == b"pyllama: error: stdin: expected an open file, found none\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run", "-p", "a", "-n", "4"), ("tokenize", "-p", "a"), ("inspect",), ("bench", "-p8", "-n8", "-r1")],
+)
+def test_a_closed_stderr_costs_no_result(tiny: Path, command: tuple[str, ...]) -> None:
+    line = ["sh", "-c", '"$@" 2>&-', "sh", *COMMAND, *command, "-m", tiny]
+    done = subprocess.run(line, stdout=subprocess.PIPE, env=ENV)
+    assert done.returncode == 0 and done.stdout
+
+
 # ---- a reader that goes away, and Ctrl-C ----
 
 

@@ -69,7 +69,9 @@ def commands() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, by default sys.argv's; returns the exit code."""
-    if sys.stdout is None:  # closed by the caller
+    if sys.stderr is None:  # closed by the caller, who wants no messages
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
         complain("stdout: expected an open file, found none")
         return EXIT_ERROR
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -15,7 +15,7 @@ import click
 from pyllama.chat_template import MAX_TEMPLATE, ChatTemplate
 from pyllama.errors import PyllamaError
 
-from .common import complain, fancy, located, note, open_llm, usage_errors
+from .common import complain, fancy, located, note, open_llm, stdin, usage_errors
 from .options import (
     cache_type_option,
     compute_option,
@@ -53,7 +53,7 @@ def whisper(text: str) -> None:
 
 def answer_lines(dialog: Dialog) -> int:
     """Each line of stdin is a message, each answer goes to stdout; the exit code."""
-    for n, line in enumerate(sys.stdin.buffer, 1):
+    for n, line in enumerate(stdin(), 1):
         text = utf8(f"stdin: line {n}", line).strip()
         if not text:
             continue
@@ -322,7 +322,7 @@ def command(
         if sampling["seed"] == -1:  # drawn for each answer: the same question may be answered otherwise
             params = dataclasses.replace(params, seed=None)
         dialog = Dialog(llm, template, params, system)
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             return answer_lines(dialog)
         if not quiet:
             whisper(

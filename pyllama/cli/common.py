@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -25,6 +25,13 @@ BAR_AFTER = 0.5  # seconds of work
 def fancy() -> bool:
     """Whether stderr shows colour and moving things."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def stdin() -> BinaryIO:
+    """The bytes of stdin. ClickException if the caller has closed it."""
+    if sys.stdin is None:
+        raise click.ClickException("stdin: expected an open file, found none")
+    return sys.stdin.buffer
 
 
 def complain(message: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import located, note, open_llm, usage_errors
+from .common import located, note, open_llm, stdin, usage_errors
 from .options import (
     cache_type_option,
     compute_option,
@@ -38,7 +38,7 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
     if prompt is not None:
         return utf8("-p", os.fsencode(prompt))  # the bytes that the shell gave
     assert file is not None
-    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    data = stdin().read() if file == "-" else Path(file).read_bytes()
     return utf8(file, data).removesuffix("\n")  # the one that editors add
 
 
