@@ -240,6 +240,18 @@ def test_seeds(tiny: Path) -> None:
     assert answers() != answers()
 
 
+def test_every_answer_has_a_seed_of_its_own(tiny: Path) -> None:
+    """Two stories of one conversation would begin alike."""
+    done = run("chat", "-m", tiny, "-n", "12", "-t", "1", "-s", "5", stdin="a\nb\n")
+    with LLM(tiny, n_threads=1) as llm:
+        messages: list[dict[str, str]] = []
+        for text, seed in (("a", 5), ("b", 6)):
+            messages.append({"role": "user", "content": text})
+            answer = llm.chat(messages, seed=seed, max_tokens=12)[0].text
+            messages.append({"role": "assistant", "content": answer})
+    assert done.stdout == "".join(f"{m['content']}\n" for m in messages[1::2])
+
+
 def test_a_template_from_a_file(tiny: Path, tmp_path: Path) -> None:
     file = tmp_path / "t.jinja"
     file.write_text("{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}")

@@ -65,7 +65,8 @@ class Dialog:
     def ask(self, text: str) -> Turn:
         """The beginning of the answer to `text`. The conversation changes when it is kept.
 
-        The oldest turns are left out as long as there is too little room. Raises ContextLengthError
+        The n-th answer is drawn with seed + n - 1. The oldest turns are left out as long as there is too
+        little room. Raises ContextLengthError
         if the message alone is too long, ChatTemplateError, ValueError for a text that is none.
         """
         messages, ids = self._fitting([*self.messages, {"role": "user", "content": text}])
@@ -75,7 +76,12 @@ class Dialog:
                 f"the message does not fit: expected at most {self.n_ctx - 1} tokens with all that belongs "
                 f"to it, found {len(ids)}"
             )
-        params = dataclasses.replace(self.params, max_tokens=min(self.params.max_tokens or left, left))
+        seed = self.params.seed
+        if seed is not None:  # else two stories of one conversation begin alike
+            seed = (seed + sum(message["role"] == "assistant" for message in self.messages)) % 2**64
+        params = dataclasses.replace(
+            self.params, max_tokens=min(self.params.max_tokens or left, left), seed=seed
+        )
         return Turn(self.llm.stream(ids, params), messages, len(self.messages) + 1 - len(messages))
 
     def keep(self, turn: Turn) -> bool:
