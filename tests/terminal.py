@@ -24,7 +24,7 @@ CTRL_C, CTRL_D, UP, TAB = "\x03", "\x04", "\x1b[A", "\t"
 
 
 def take_terminal() -> None:
-    """Makes stdin the terminal that sends signals, and heeds them though a parent in the background may not."""
+    """Makes stdin the terminal that sends signals; heeds them though a parent in the background may not."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -123,7 +123,7 @@ def flatten(parts: Sequence[Sequence[int]], default: Sequence[int]) -> list[int]
 
 def model_option(multiple: bool = False) -> Option:
     """-m, --model; None, or no models, for the bundled one"""
-    text = "A GGUF file, a Hugging Face folder or org/repo[:quant] of the hub."
+    text = "A GGUF file, a Hugging Face folder or org/repo[:quant] of the hub; by default the storyteller."
     more = " Repeatable." if multiple else ""
     return click.option("-m", "--model", multiple=multiple, metavar="MODEL", help=text + more)
 

@@ -52,7 +52,7 @@ def sample_stories(llm: LLM, n: int, seed: int = 0) -> list[tuple[str, str, bool
 
 
 def ask_ten(llm: LLM, temperature: float, seed: int) -> Iterator[tuple[str, str, bool]]:
-    """Question, answer, whether it is right; the wish comes first, and its answer must be the story wished for."""
+    """Question, answer, whether it is right; first the wish, whose answer is the story wished for."""
     messages: list[dict[str, str]] = []
 
     def ask(content: str) -> str:
@@ -71,7 +71,7 @@ def ask_ten(llm: LLM, temperature: float, seed: int) -> Iterator[tuple[str, str,
 
 
 def _right_answers(line: str, text: str, told: Verdict) -> set[str]:
-    """What is true of the story told, or of stories, without adjectives; nothing if the checker refused it."""
+    """What is true of the story told, or of stories, without adjectives; nothing if it was refused."""
     talks = list(GENERAL)
     if told.plot:
         talks += story_talks(Story(text, told.plot, _Facts(told.facts), frozenset(told.facts)))
