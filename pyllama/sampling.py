@@ -210,13 +210,14 @@ def params_from(
         return params
     known = {f.name for f in fields(SamplingParams)}
     named: dict[str, object] = {}
+    spelled: dict[str, str] = {}
     for name, value in options.items():
         real = ALIASES.get(name, name)
         if real not in known:
             raise TypeError(f"unknown sampling parameter {name!r}; known: {', '.join(sorted(known))}")
         if real in named:
-            raise TypeError(f"{real} was given twice, once as {name}")
-        named[real] = value
+            raise TypeError(f"{real} was given twice, as {spelled[real]} and as {name}")
+        named[real], spelled[real] = value, name
     return replace(defaults or SamplingParams(), **named)  # type: ignore[arg-type]
 
 

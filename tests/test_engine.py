@@ -300,7 +300,7 @@ def test_import_is_light() -> None:
         ("", {"max_tokens": 1.5}, TypeError, "max_tokens"),
         ("", {"stop": [""]}, ValueError, "stop"),
         ("", {"nonsense": 1}, TypeError, "nonsense"),
-        ("", {"max_tokens": 1, "max_new_tokens": 1}, TypeError, "twice"),
+        ("", {"max_tokens": 1, "max_new_tokens": 1}, TypeError, "twice, as max_tokens and as max_new_tokens"),
         ([[1, 10**6]], {}, ValueError, "1000000"),
         ([[1, -1]], {}, ValueError, "-1"),
         ([[]], {}, ValueError, "at least one token"),
