@@ -27,10 +27,13 @@ def locate(
 ) -> Located:
     """The bundled storyteller for None; a path as it is; a name of the hub, downloaded if need be.
 
-    progress: called with (bytes done, bytes in all) during a download. Raises HubError, OSError.
+    progress: called with (bytes done, bytes in all) during a download. Raises HubError, OSError,
+    ValueError for an empty string.
     """
     if model is None:
         return Located(str(BUNDLED))
+    if os.fspath(model) in ("", b""):
+        raise ValueError("model: expected a path or a name of the hub, found an empty string")
     if isinstance(model, str) and is_hub_name(model):
         found = resolve(model, progress)
         return Located(str(found.path), found.quantize)

@@ -218,6 +218,7 @@ def test_a_bar_shows_long_loading(tiny: Path) -> None:
     ("args", "code", "message"),
     [
         (["run", "-m", "nope.gguf", "-p", ""], 1, "nope.gguf: No such file or directory"),
+        (["run", "-m", "", "-p", ""], 2, "expected a path or a name of the hub, found an empty string"),
         (["run", "-m", "MODEL", "-f", "nope.txt"], 1, "nope.txt: No such file or directory"),
         (["run", "-m", str(ROOT), "-p", ""], 1, "config.json: No such file or directory"),
         (["run", "-m", __file__, "-p", ""], 1, "expected b'GGUF'"),

@@ -114,7 +114,7 @@ def located(model: str | None, quiet: bool = False) -> Located:
     """What -m means, downloaded with a progress bar if need be."""
     from pyllama.locate import locate
 
-    with progress_bar(f"pulling {model}", quiet) as progress:
+    with progress_bar(f"pulling {model}", quiet) as progress, usage_errors():
         return locate(model, progress)
 
 
