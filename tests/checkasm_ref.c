@@ -113,7 +113,8 @@ void ref_attend(struct ref_attend *y, const double *q, const double *k, const do
         double mag[REF_DIM_MAX];
         for (int d = 0; d < head_dim; d++)
             mag[d] = fabs(q[d]);
-        const struct ref_dot dot = ref_dot(q, mag, k + (size_t)j * head_dim, head_dim, 1, 1, 1);
+        /* product and sum; keys of Q8_0: the sum of each group, times its scale, added up */
+        const struct ref_dot dot = ref_dot(q, mag, k + (size_t)j * head_dim, head_dim, 1, 2, 3);
         s[j] = dot.y;
         s_tol = fmax(s_tol, dot.tol + head_dim * DENORMAL);
         m = fmax(m, dot.y);
