@@ -37,7 +37,7 @@ class LLM:
     None for the bundled storyteller. n_ctx: tokens per sequence (None: the model's own context).
     n_threads: None takes min(physical cores, affinity, cgroup quota). compute: "auto"; "f32" for
     dequantized weights, float32 activations and KV; or "bf16" for weights and activations in bfloat16,
-    which takes two bytes per weight and reads prompts fastest where the CPU has AMX. quantize: "q8_0"
+    which takes two bytes per weight and reads prompts faster where the CPU has AMX. quantize: "q8_0"
     or "q4_0", what weights of 16 or 32 bits become in memory. kv_dtype: "f16", "bf16", "f32", "q8_0" or
     None (f16; f32 under compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens
     per forward. max_batch: sequences per forward. use_hugepages: ask the system for huge pages.

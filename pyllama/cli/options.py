@@ -140,7 +140,7 @@ compute_option = click.option(
     type=click.Choice(("auto", "f32", "bf16")),
     default="auto",
     show_default=True,
-    help="What the weights become: f32, slow, the reference; bf16, the fastest for prompts on CPUs with AMX.",
+    help="What the weights become: f32, slow, the reference; bf16, faster for prompts on CPUs with AMX.",
 )
 quantize_option = click.option(
     "--quantize",
