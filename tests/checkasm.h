@@ -92,9 +92,10 @@ enum { REF_DIM_MAX = 256 };
 struct ref_attend {
     double m, m_tol, l, l_tol, o[REF_DIM_MAX], o_tol[REF_DIM_MAX];
 };
-/* k [PL_KV_BLOCK][head_dim], v [PL_KV_BLOCK][v_dim], key j visible by bit j; in: m, l, o before */
+/* k [PL_KV_BLOCK][head_dim], v [PL_KV_BLOCK][v_dim], key j visible by bit j; in: m, l, o before;
+ * scaled: keys come in groups with a scale, which rounds each sum once more */
 void ref_attend(struct ref_attend *y, const double *q, const double *k, const double *v,
-                int head_dim, uint32_t visible);
+                int head_dim, uint32_t visible, int scaled);
 void ref_attend_merge(struct ref_attend *y, const float *o2, double m2, double l2, int n);
 
 /* ---- a KV block (checkasm_kv.c) */

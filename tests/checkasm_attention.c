@@ -159,7 +159,7 @@ static void expect_equation(const struct scene *s, int i, const struct single *b
     y.l = before->l;
     for (int d = 0; d < s->v_dim; d++)
         y.o[d] = before->o[d];
-    ref_attend(&y, q, s->keys, s->values, s->head_dim, s->visible[i]);
+    ref_attend(&y, q, s->keys, s->values, s->head_dim, s->visible[i], s->dtype == PL_KV_Q8_0);
     expect("m", i, s->m[i], y.m, y.m_tol);
     expect("l", i, s->l[i], y.l, y.l_tol);
     for (int d = 0; d < s->v_dim; d++)

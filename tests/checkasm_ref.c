@@ -102,7 +102,7 @@ static double exp_tol(double e, double ds) { return e * (expm1(ds) + EXP_ERROR) 
 
 /* s_j = q . k_j; m' = max(m, max s); l' = l e^(m-m') + sum e^(s_j-m'); o' likewise with v_j */
 void ref_attend(struct ref_attend *y, const double *q, const double *k, const double *v,
-                int head_dim, uint32_t visible)
+                int head_dim, uint32_t visible, int scaled)
 {
     const int v_dim = pl_v_dim(head_dim);
     double s[PL_KV_BLOCK], s_tol = 0, m = y->m;
@@ -113,8 +113,7 @@ void ref_attend(struct ref_attend *y, const double *q, const double *k, const do
         double mag[REF_DIM_MAX];
         for (int d = 0; d < head_dim; d++)
             mag[d] = fabs(q[d]);
-        /* product and sum; keys of Q8_0: the sum of each group, times its scale, added up */
-        const struct ref_dot dot = ref_dot(q, mag, k + (size_t)j * head_dim, head_dim, 1, 2, 3);
+        const struct ref_dot dot = ref_dot(q, mag, k + (size_t)j * head_dim, head_dim, 1, 1 + scaled, 1 + 2 * scaled);
         s[j] = dot.y;
         s_tol = fmax(s_tol, dot.tol + head_dim * DENORMAL);
         m = fmax(m, dot.y);
