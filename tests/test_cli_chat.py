@@ -252,6 +252,30 @@ def test_every_answer_has_a_seed_of_its_own(tiny: Path) -> None:
     assert done.stdout == "".join(f"{m['content']}\n" for m in messages[1::2])
 
 
+def test_dropped_turns_do_not_bring_a_seed_back(tiny: Path) -> None:
+    """Of a full context the oldest turns go; the answers after that are drawn anew all the same."""
+    from pyllama import SamplingParams
+    from pyllama.chat import template_of
+    from pyllama.cli.dialog import Dialog
+
+    seeds = []
+    with LLM(tiny, n_threads=1) as llm:
+        stream = llm.stream
+        llm.stream = lambda ids, params: seeds.append(params.seed) or stream(ids, params)
+        params = SamplingParams(seed=5, max_tokens=40)
+        dialog = Dialog(llm, template_of(llm.tokenizer, str(tiny)), params, None)
+        dropped = 0
+        for _ in range(5):
+            turn = dialog.ask("word " * 15)
+            list(turn.stream)
+            dialog.keep(turn)
+            dropped += turn.dropped
+        assert dropped and seeds == [5, 6, 7, 8, 9]
+        dialog.reset()
+        list(dialog.ask("a").stream)
+        assert seeds[-1] == 5
+
+
 def test_a_template_from_a_file(tiny: Path, tmp_path: Path) -> None:
     file = tmp_path / "t.jinja"
     file.write_text("{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}")

@@ -38,6 +38,7 @@ class Dialog:
     def __init__(self, llm: LLM, template: ChatTemplate, params: SamplingParams, system: str | None) -> None:
         self.llm, self.template, self.params = llm, template, params
         self.messages: list[Message] = []
+        self.n_asked = 0  # since the last reset; the messages may have lost turns that did not fit
         if system is not None:
             self.system = system
         self.n_ctx = min(llm.n_ctx, llm.model.kv_plan.n_blocks * KV_BLOCK)
@@ -54,6 +55,7 @@ class Dialog:
 
     def reset(self) -> None:
         """Forgets all but the system message."""
+        self.n_asked = 0
         del self.messages[self.system is not None :]
 
     def undo(self) -> bool:
@@ -78,10 +80,11 @@ class Dialog:
             )
         seed = self.params.seed
         if seed is not None:  # else two stories of one conversation begin alike
-            seed = (seed + sum(message["role"] == "assistant" for message in self.messages)) % 2**64
+            seed = (seed + self.n_asked) % 2**64
         params = dataclasses.replace(
             self.params, max_tokens=min(self.params.max_tokens or left, left), seed=seed
         )
+        self.n_asked += 1
         return Turn(self.llm.stream(ids, params), messages, len(self.messages) + 1 - len(messages))
 
     def keep(self, turn: Turn) -> bool:
