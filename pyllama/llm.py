@@ -38,8 +38,9 @@ class LLM:
     n_threads: None takes min(physical cores, affinity, cgroup quota). compute: "auto"; "f32" for
     dequantized weights, float32 activations and KV; or "bf16" for weights and activations in bfloat16,
     which takes two bytes per weight and reads prompts faster where the CPU has AMX. quantize: "q8_0"
-    or "q4_0", what weights of 16 or 32 bits become in memory. kv_dtype: "f16", "bf16", "f32", "q8_0" or
-    None (f16; f32 under compute="f32"). kv_bytes: budget of the KV cache. prefill_chunk: prompt tokens
+    or "q4_0", what weights of 16 or 32 bits become in memory under compute="auto". kv_dtype: "f16",
+    "bf16", "f32", "q8_0" or None (f16; f32 under compute="f32"). kv_bytes: budget of the KV cache.
+    prefill_chunk: prompt tokens
     per forward. max_batch: sequences per forward. use_hugepages: ask the system for huge pages.
     use_mlock: keep the weights from being swapped out. prefix_cache: keep KV that is no longer in use,
     as long as there is room, for prompts that begin alike. progress: called with (bytes done, bytes in
@@ -83,13 +84,16 @@ class LLM:
         _int("prefill_chunk", prefill_chunk, 1, 1 << 16)
         _int("max_batch", max_batch, 1, 1 << 12)
         located = locate(model)
+        quantize = quantize or located.quantize
+        if quantize and compute != "auto":
+            raise ValueError(f"quantize: expected None with compute={compute!r}, found {quantize!r}")
         with open_model(located.path) as source:
             self._model = Model(
                 source,
                 n_ctx=n_ctx,
                 n_threads=default_threads() if n_threads is None else n_threads,
                 compute=compute,
-                quantize=quantize or located.quantize,
+                quantize=quantize,
                 kv_dtype=kv_dtype,
                 kv_bytes=kv_bytes,
                 prefill_chunk=prefill_chunk,

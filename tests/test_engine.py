@@ -332,6 +332,7 @@ def test_bad_arguments(llm: LLM, prompt, options, error, words) -> None:
         ({"n_threads": 0}, ValueError),
         ({"n_threads": "2"}, TypeError),
         ({"compute": "f64"}, ValueError),
+        ({"compute": "bf16", "quantize": "q8_0"}, ValueError),
         ({"kv_dtype": "q4"}, ValueError),
         ({"prefill_chunk": 0}, ValueError),
         ({"kv_bytes": 1}, ValueError),
