@@ -16,7 +16,7 @@ enum {
     AVX_VNNI    = 1 << 1,
     AVX512      = 1 << 2,  /* F BW VL DQ VNNI, and an OS that keeps zmm */
     AVX512_BF16 = 1 << 3,
-    AMX         = 1 << 4,  /* TILE INT8 BF16, and an OS that grants this process its tiles */
+    AMX         = 1 << 4,  /* TILE INT8 BF16, and an OS that keeps tiles */
 };
 
 /* Tiles are 8 KiB of state that the kernel saves for those who ask (Linux, Documentation/arch/x86/xstate.rst). */
@@ -56,7 +56,7 @@ static unsigned cpu_features(void)
         if (features & AVX512 && a >> 5 & 1)
             features |= AVX512_BF16;
     }
-    if (features & AVX512_BF16 && amx && tiles_granted())
+    if (features & AVX512_BF16 && amx)
         features |= AMX;
     return features;
 }
@@ -82,7 +82,7 @@ static const struct level {
 static int level_runs(const struct level *l)
 {
 #if defined(__x86_64__)
-    return (l->needs & ~cpu_features()) == 0;
+    return (l->needs & ~cpu_features()) == 0 && (!(l->needs & AMX) || tiles_granted());
 #else
     return l->needs == 0;
 #endif

@@ -46,7 +46,7 @@ static void bf16_quantize(uint8_t *row, const float *x, int k)
  * token, both sum it. */
 static void bf16_tile(int nt, float *y, const void *panel, const void *x, int k)
 {
-    const int n_groups = (nt + 15) / 16, rows = (nt + n_groups - 1) / n_groups;
+    const int rows = group_rows(nt), two = n_groups(nt) > 1;
     const uint8_t n = (uint8_t)rows;
     const struct tile_config c = {
         .palette = 1, .row_bytes = {64, 64, 64, 64, 64}, .rows = {n, n, n, n, BF16_PAIRS}};
@@ -61,13 +61,13 @@ static void bf16_tile(int nt, float *y, const void *panel, const void *x, int k)
         tile_load(4, w, 64);
         tile_load(2, a, 64);
         tile_dot_bf16(0, 2, 4);
-        if (n_groups > 1) {
+        if (two) {
             tile_load(3, a + (nt - rows) * PL_BF16_BLOCK, 64);
             tile_dot_bf16(1, 3, 4);
         }
     }
     tile_store(0, y, 64);
-    if (n_groups > 1)
+    if (two)
         tile_store(1, y + (nt - rows) * VL, 64);
     tiles_end();
 }

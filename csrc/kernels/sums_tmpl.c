@@ -5,9 +5,11 @@
  * after that, for they have one port instead of two beside tiles (Sapphire Rapids). The integers and the order
  * of roundings are the same, and so are the bits. */
 
+enum { VECTOR_MAX = 12 };
+
 #if !defined(HAVE_TILES)
 
-enum { VECTOR_MAX = 12, WIDE_MAX = VECTOR_MAX };
+enum { WIDE_MAX = VECTOR_MAX };
 #define DEFER(nt, sums, put, ...)
 
 struct sums { vf y[PL_TILE_MAX]; };
@@ -17,7 +19,7 @@ INLINE void sums_end(const int nt, float *y, struct sums *s) { acc_store(nt, y, 
 
 #else
 
-enum { VECTOR_MAX = 12, WIDE_MAX = 32, DEFERRED = 8, GROUP = 16 };
+enum { WIDE_MAX = 32, DEFERRED = 8, GROUP = 16 };
 #define DEFERS(nt) ((nt) > VECTOR_MAX)
 
 /* what is added for a token: w d dot; w d dot + m s; (w dot + m z) d */
