@@ -125,6 +125,14 @@ def test_bad_configs(
     assert type(found.value) is error and str(tmp_path) in str(found.value)
 
 
+@pytest.mark.parametrize("window", [(1 << 31) - 1, 1 << 31])
+def test_a_window_wider_than_any_context_sees_all(tmp_path: Path, window: int) -> None:
+    fields = CONFIGS["mistral-window"]
+    found = load(write_folder(tmp_path / "wide", fields | {"sliding_window": window}, weights(fields)))
+    all_seen = load(write_folder(tmp_path / "none", fields | {"sliding_window": None}, weights(fields)))
+    assert np.array_equal(bits(found), bits(all_seen))
+
+
 def test_bad_shards(tmp_path: Path) -> None:
     cases: dict[str, tuple[Callable[[dict[str, str]], object], str]] = {
         "a": (lambda m: m.update({"x": "model-00001-of-00002.safetensors"}), "tensor 'x': expected what the"),

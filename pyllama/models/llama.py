@@ -127,6 +127,7 @@ class Llama:
             found = source.get_int(f"{arch}.{name}", value)
             if found != value:
                 raise load_error(source.path, f"{arch}.{name}", value, found, UnsupportedModelError)
+        n_ctx = integer("context_length", high=1 << 22)
         return Config(
             dim=dim,
             hidden_dim=integer("feed_forward_length", high=1 << 20),
@@ -135,11 +136,11 @@ class Llama:
             n_kv_heads=n_kv_heads,
             head_dim=head_dim,
             vocab_size=source.tensor("token_embd.weight").shape[0],
-            n_ctx=integer("context_length", high=1 << 22),
+            n_ctx=n_ctx,
             eps=source.get_float(f"{arch}.attention.layer_norm_rms_epsilon", 1e-5, min=0.0, max=1.0),
             rope_dim=rope_dim,
             rope_base=source.get_float(f"{arch}.rope.freq_base", 10000.0, min=2.0, max=1e12),
-            windows=read_windows(source, arch, n_layers),
+            windows=read_windows(source, arch, n_layers, n_ctx),
         )
 
     @classmethod
@@ -175,12 +176,13 @@ class Llama:
         )
 
 
-def read_windows(source: ModelSource, arch: str, n_layers: int) -> tuple[int, ...]:
+def read_windows(source: ModelSource, arch: str, n_layers: int, n_ctx: int) -> tuple[int, ...]:
     """Per layer the window of its attention: `attention.sliding_window`, 0 where it sees all.
 
+    One of the whole context sees all too; wider ones are no different, and too large for int32 positions.
     `attention.sliding_window_pattern` tells which layers have it; without, all.
     """
-    window = source.get_int(f"{arch}.attention.sliding_window", 0, min=0, max=1 << 31)
+    window = min(source.get_int(f"{arch}.attention.sliding_window", 0, min=0, max=1 << 31), n_ctx)
     key = f"{arch}.attention.sliding_window_pattern"
     slides = source.get_array(key, "bool", [True] * n_layers, length=n_layers)
     return tuple(window if s else 0 for s in slides)
