@@ -13,7 +13,9 @@
 
 /* Bytes ahead of its loads that a tile asks for weights: the hardware stops at every 4 KiB page and
  * does not run far enough ahead of a tile of several tokens. */
-enum { AHEAD = 8192 };
+#if !defined(AHEAD)
+#define AHEAD 8192
+#endif
 
 /* One instance of a tile body per width, and the table that the framework indexes by it. */
 #define TILE(body, n) static void body##_##n(float *y, const void *panel, const void *x, int k) { body(n, y, panel, x, k); }

@@ -28,8 +28,12 @@ INLINE const uint8_t *block_at(const struct blocks *f, const void *panel, int b,
 {
     const int body = body_bytes(f), tail = 2 * VL * f->n_halves, in_pair = b / 2 * 2 + 1 < nb ? 2 : 1;
     const uint8_t *const pair = (const uint8_t *)panel + (size_t)(b / 2) * 2 * (size_t)(body + tail);
+    const uint8_t *const block = pair + b % 2 * body;
     *halves = (const uint16_t *)(pair + in_pair * body + b % 2 * tail);
-    return pair + b % 2 * body;
+    prefetch((const uint8_t *)*halves + AHEAD);
+    for (int i = scales_at(f); i < body; i += 64)
+        prefetch(block + i + AHEAD);
+    return block;
 }
 
 static size_t blocks_bytes(const struct blocks *f, int k)

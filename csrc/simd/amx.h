@@ -1,9 +1,11 @@
 /* The vocabulary on 512-bit vectors, and beside it tiles: AMX TILE, INT8 and BF16 (Intel SDM, volume 1,
  * chapter 18). A tile register holds up to 16 rows of 64 bytes. The instructions are written out, since the
  * compilers' own wrappers do not tell them what memory a tile reads. */
-#include "avx512.h"
-
 #define HAVE_TILES 1
+/* Xeons wait for memory longer, and have more room for lines under way to L2 than to L1. */
+#define PREFETCH "prefetcht1"
+#define AHEAD 16384
+#include "avx512.h"
 
 struct tile_config {
     uint8_t palette, start_row, zero[14];

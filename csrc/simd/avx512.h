@@ -88,4 +88,7 @@ static inline vf vf_dot_bf16(vf acc, vb w, const uint32_t *a) { return _mm512_dp
 #endif
 
 /* gcc 12 drops __builtin_prefetch under a target pragma */
-static inline void prefetch(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
+#if !defined(PREFETCH)
+#define PREFETCH "prefetcht0"
+#endif
+static inline void prefetch(const void *p) { __asm__ volatile(PREFETCH " %0" : : "m"(*(const char *)p)); }
