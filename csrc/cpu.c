@@ -5,11 +5,11 @@
 #include "kernels.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 enum {
     AVX2        = 1 << 0,  /* AVX2, FMA, F16C, and an OS that keeps ymm */
@@ -105,6 +105,15 @@ const struct pl_kernels *pl_kernels_find(const char *name)
             best = l->kernels;
     }
     return best;
+}
+
+int64_t pl_l2_bytes(void)
+{
+    long n = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    n = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return n > 0 ? n : 1 << 20;
 }
 
 size_t pl_act_bytes(enum pl_act act, int k)

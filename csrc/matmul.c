@@ -4,17 +4,21 @@
 
 #include <string.h>
 
-enum { CHUNK_BYTES = 192 << 10, UNITS_PER_MEMBER = 8 };
+/* at least, for members to finish together: where a unit is reused by token tiles, and where it is read once */
+enum { REUSED_UNITS = 8, READ_UNITS = 32 };
 
 struct chunks { int per_chunk, n_panels, n; };
 
-static struct chunks chunks_of(const struct pl_run *run, const struct pl_matrix *w)
+/* n_tiles: of tokens */
+static struct chunks chunks_of(const struct pl_run *run, const struct pl_matrix *w, int n_tiles)
 {
     const int vl = run->p->kernels->vl, n_panels = (w->n_rows + vl - 1) / vl;
-    int per_chunk = (int)(CHUNK_BYTES / w->panel_bytes);
-    const int fair = n_panels / (UNITS_PER_MEMBER * run->n_members);
+    const int fair = n_panels / ((n_tiles > 1 ? REUSED_UNITS : READ_UNITS) * run->n_members);
+    int per_chunk = (int)(run->p->chunk_bytes / w->panel_bytes);
     per_chunk = per_chunk < fair ? per_chunk : fair;
     per_chunk = per_chunk > 1 ? per_chunk : 1;
+    const int rounds = (n_panels + per_chunk * run->n_members - 1) / (per_chunk * run->n_members);
+    per_chunk = (n_panels + rounds * run->n_members - 1) / (rounds * run->n_members);
     return (struct chunks){per_chunk, n_panels, (n_panels + per_chunk - 1) / per_chunk};
 }
 
@@ -83,11 +87,12 @@ static void run_chunk(const struct pl_run *run, const struct pl_op *op, int i, i
 
 void pl_matmul(const struct pl_run *run, const struct pl_op *op, int member)
 {
-    const int n_mats = op->n_out;
+    const struct pl_buffer *const in = &run->p->buffers[op->in[0]];
+    const int n_mats = op->n_out, n_tiles = pl_n_act_tiles(run->rows[in->domain], run->p->kernels->tile_max[in->act]);
     struct chunks chunks[3];
     int n_units = 0;
     for (int i = 0; i < n_mats; i++) {
-        chunks[i] = chunks_of(run, &run->p->matrices[op->weight[i]]);
+        chunks[i] = chunks_of(run, &run->p->matrices[op->weight[i]], n_tiles);
         n_units += chunks[i].n;
     }
     struct pl_supply *const supply = run->supply + (op - run->p->ops) * run->p->n_threads;

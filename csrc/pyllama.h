@@ -130,6 +130,7 @@ struct pl_program {
     char *scratch;                    /* [n_threads][scratch_bytes] */
     int64_t scratch_bytes, partial_offset, partial_bytes;  /* of split attention, in the workspace */
     int64_t weight_bytes;             /* read per token: decides how many members help */
+    int64_t chunk_bytes;              /* of weights that stay in L2 while the token tiles pass by */
     int32_t n_ops, head_op;           /* ops from head_op on are the head's */
     int32_t n_threads, head_rows, private_rows;
     int32_t n_layers, n_heads, n_kv_heads, head_dim;

@@ -33,6 +33,7 @@ cdef extern from "kernels.h":
     const pl_kernels *pl_kernels_find(const char *name) nogil
     size_t pl_act_bytes(pl_act act, int k) nogil
     size_t pl_kv_bytes(pl_kv_dtype dtype, int dim) nogil
+    int64_t pl_l2_bytes()
     int pl_v_dim(int head_dim) nogil
 
 
@@ -84,7 +85,7 @@ cdef extern from "pyllama.h":
         const double *inv_freq
         pl_supply *supply
         char *scratch
-        int64_t scratch_bytes, partial_offset, partial_bytes, weight_bytes
+        int64_t scratch_bytes, partial_offset, partial_bytes, weight_bytes, chunk_bytes
         int32_t n_ops, head_op, n_threads, head_rows, private_rows
         int32_t n_layers, n_heads, n_kv_heads, head_dim
         pl_kv kv
