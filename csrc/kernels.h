@@ -34,8 +34,8 @@ enum pl_act { PL_ACT_F32, PL_ACT_BF16, PL_ACT_I8, PL_N_ACTS };
 enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 52 };  /* k per block; bytes per block and token */
 enum { PL_BF16_BLOCK = 32 };
 
-/* Y [nt][vl] = X [nt][k] . W^T for one panel; x is a whole tile of nt tokens. */
-typedef void pl_tile_fn(float *y, const void *panel, const void *x, int k);
+/* Y [n_panels][nt][vl] = X [nt][k] . W^T for adjacent panels, panel_bytes each; x is a whole tile of nt tokens. */
+typedef void pl_tile_fn(float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k);
 
 struct pl_format {
     const char *name;      /* as in GGUF: "Q4_K" */

@@ -18,7 +18,12 @@
 #endif
 
 /* One instance of a tile body per width, and the table that the framework indexes by it. */
-#define TILE(body, n) static void body##_##n(float *y, const void *panel, const void *x, int k) { body(n, y, panel, x, k); }
+#define TILE(body, n)                                                                                                        \
+    static void body##_##n(float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k)             \
+    {                                                                                                                        \
+        for (int p = 0; p < n_panels; p++)                                                                                   \
+            body(n, y + p * n * VL, (const char *)panels + (size_t)p * panel_bytes, x, k);                                   \
+    }
 #define NARROW(body)                                                                            \
     TILE(body, 1) TILE(body, 2) TILE(body, 3) TILE(body, 4) TILE(body, 5) TILE(body, 6)         \
     TILE(body, 7) TILE(body, 8) TILE(body, 9) TILE(body, 10) TILE(body, 11) TILE(body, 12)

@@ -6,15 +6,18 @@
 
 /* at least, for members to finish together: where a unit is reused by token tiles, and where it is read once */
 enum { REUSED_UNITS = 8, READ_UNITS = 32 };
+enum { PANELS = 16 };  /* multiplied by one call at most */
 
 struct chunks { int per_chunk, n_panels, n; };
 
-/* n_tiles: of tokens */
-static struct chunks chunks_of(const struct pl_run *run, const struct pl_matrix *w, int n_tiles)
+/* Of output i. n_tiles: of tokens */
+static struct chunks chunks_of(const struct pl_run *run, const struct pl_op *op, int i, int n_tiles)
 {
+    const struct pl_matrix *const w = &run->p->matrices[op->weight[i]];
+    const int64_t up = op->kind == PL_MATMUL_SWIGLU ? run->p->matrices[op->weight[1]].panel_bytes : 0;
     const int vl = run->p->kernels->vl, n_panels = (w->n_rows + vl - 1) / vl;
     const int fair = n_panels / ((n_tiles > 1 ? REUSED_UNITS : READ_UNITS) * run->n_members);
-    int per_chunk = (int)(run->p->chunk_bytes / w->panel_bytes);
+    int per_chunk = (int)(run->p->chunk_bytes / (w->panel_bytes + up));
     per_chunk = per_chunk < fair ? per_chunk : fair;
     per_chunk = per_chunk > 1 ? per_chunk : 1;
     const int rounds = (n_panels + per_chunk * run->n_members - 1) / (per_chunk * run->n_members);
@@ -27,48 +30,50 @@ struct tile {
     int row, n;            /* its tokens */
 };
 
-static const char *panel_at(const struct pl_run *run, const struct pl_matrix *w, int panel)
+/* n values of a row of outputs; swiglu multiplies them by up */
+static void put(const struct pl_kernels *kernels, const struct pl_op *op, float *out, float *y, const float *up, int n)
 {
-    return run->p->arena + w->offset + panel * w->panel_bytes;
+    if (op->kind == PL_MATMUL_ADD) {
+        if (op->value != 1.0f)
+            kernels->scale(y, y, op->value, n);
+        kernels->add(out, out, y, n);
+    }
+    else if (op->kind == PL_MATMUL_SWIGLU)
+        kernels->swiglu(out, y, up, n);
+    else
+        memcpy(out, y, sizeof(float) * (size_t)n);
 }
 
-static void bias(const struct pl_run *run, const struct pl_op *op, int i, float *y, int r0, int n_rows, int n)
-{
-    if (op->bias[i] < 0)
-        return;
-    const float *const b = (const float *)(run->p->arena + run->p->vectors[op->bias[i]]) + r0;
-    for (int t = 0; t < n; t++)
-        run->p->kernels->add(y + t * run->p->kernels->vl, y + t * run->p->kernels->vl, b, n_rows);
-}
-
-/* rows [r0, r0 + vl) of output i for one tile of tokens */
-static void panel_tile(const struct pl_run *run, const struct pl_op *op, int i, int panel, struct tile tile, int member)
+/* y [n][tokens][vl] = matrix i's panels times the tile, and its bias */
+static void multiply(const struct pl_run *run, const struct pl_op *op, int i, int panel, int n, struct tile tile, float *y)
 {
     const struct pl_kernels *const kernels = run->p->kernels;
     const struct pl_matrix *const w = &run->p->matrices[op->weight[i]];
-    const int vl = kernels->vl, r0 = panel * vl, n_rows = w->n_rows - r0 < vl ? w->n_rows - r0 : vl;
-    float y[2][PL_TILE_MAX * PL_LANES_MAX];
-    pl_format_of(kernels, w)->tile[tile.n](y[0], panel_at(run, w, panel), tile.x, w->n_cols);
-    bias(run, op, i, y[0], r0, n_rows, tile.n);
-    if (op->kind == PL_MATMUL_SWIGLU) {
-        const struct pl_matrix *const up = &run->p->matrices[op->weight[1]];
-        pl_format_of(kernels, up)->tile[tile.n](y[1], panel_at(run, up, panel), tile.x, up->n_cols);
-        bias(run, op, 1, y[1], r0, n_rows, tile.n);
-    }
+    const char *const at = run->p->arena + w->offset + panel * w->panel_bytes;
+    pl_format_of(kernels, w)->tile[tile.n](y, at, (size_t)w->panel_bytes, n, tile.x, w->n_cols);
+    if (op->bias[i] < 0)
+        return;
+    const float *const bias = (const float *)(run->p->arena + run->p->vectors[op->bias[i]]);
+    for (int r = panel * kernels->vl; n > 0; n--, r += kernels->vl)
+        for (int t = 0; t < tile.n; t++, y += kernels->vl)
+            kernels->add(y, y, bias + r, w->n_rows - r < kernels->vl ? w->n_rows - r : kernels->vl);
+}
+
+/* n panels of output i for a tile of tokens; a row's outputs are written side by side, rows lie far apart */
+static void panels_tile(const struct pl_run *run, const struct pl_op *op, int i, int panel, int n, struct tile tile, int member)
+{
+    float y[PANELS * PL_TILE_MAX * PL_LANES_MAX], up[PANELS * PL_TILE_MAX * PL_LANES_MAX];
+    const int vl = run->p->kernels->vl, left = run->p->matrices[op->weight[i]].n_rows - panel * vl;
     const int64_t stride = run->p->buffers[op->out[i]].width;
-    float *out = pl_row(run, op, op->out[i], tile.row, member) + r0;
-    for (int t = 0; t < tile.n; t++, out += stride) {
-        float *const yt = y[0] + t * vl;
-        if (op->kind == PL_MATMUL_ADD) {
-            if (op->value != 1.0f)
-                kernels->scale(yt, yt, op->value, n_rows);
-            kernels->add(out, out, yt, n_rows);
+    float *out = pl_row(run, op, op->out[i], tile.row, member) + panel * vl;
+    multiply(run, op, i, panel, n, tile, y);
+    if (op->kind == PL_MATMUL_SWIGLU)
+        multiply(run, op, 1, panel, n, tile, up);
+    for (int t = 0; t < tile.n; t++, out += stride)
+        for (int p = 0; p < n; p++) {
+            const int at = (p * tile.n + t) * vl, rest = left - p * vl;
+            put(run->p->kernels, op, out + p * vl, y + at, up + at, rest < vl ? rest : vl);
         }
-        else if (op->kind == PL_MATMUL_SWIGLU)
-            kernels->swiglu(out, yt, y[1] + t * vl, n_rows);
-        else
-            memcpy(out, yt, sizeof(float) * (size_t)n_rows);
-    }
 }
 
 static void run_chunk(const struct pl_run *run, const struct pl_op *op, int i, int first, int end, int member)
@@ -80,8 +85,8 @@ static void run_chunk(const struct pl_run *run, const struct pl_op *op, int i, i
     for (int t = 0; t < pl_n_act_tiles(n, max); t++) {
         const int row = pl_act_tile(n, t, max);
         const struct tile tile = {x + (size_t)row * row_bytes, row, pl_act_tile(n, t + 1, max) - row};
-        for (int panel = first; panel < end; panel++)
-            panel_tile(run, op, i, panel, tile, member);
+        for (int panel = first; panel < end; panel += PANELS)
+            panels_tile(run, op, i, panel, end - panel < PANELS ? end - panel : PANELS, tile, member);
     }
 }
 
@@ -92,7 +97,7 @@ void pl_matmul(const struct pl_run *run, const struct pl_op *op, int member)
     struct chunks chunks[3];
     int n_units = 0;
     for (int i = 0; i < n_mats; i++) {
-        chunks[i] = chunks_of(run, &run->p->matrices[op->weight[i]], n_tiles);
+        chunks[i] = chunks_of(run, op, i, n_tiles);
         n_units += chunks[i].n;
     }
     struct pl_supply *const supply = run->supply + (op - run->p->ops) * run->p->n_threads;

@@ -82,7 +82,7 @@ static const struct pl_format *format_of(const struct pl_kernels *kn, const char
 CALL(tile)
 {
     (void)kn;
-    tile_fn(out, panel, tile, job->n);
+    tile_fn(out, panel, 0, 1, tile, job->n);
 }
 
 CALL(attend)

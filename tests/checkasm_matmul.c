@@ -236,9 +236,21 @@ static float *alone(const struct pl_kernels *kn, const struct pl_format *f, cons
     float *const ys = buf_loose(4 * (size_t)(max * kn->vl));
     for (int t = 0; t < max; t++) {
         tiles[t] = make_tile(kn, f, x + t, 1, m->k);
-        f->tile[1](ys + t * kn->vl, m->panel, tiles[t], m->k);
+        f->tile[1](ys + t * kn->vl, m->panel, f->panel_bytes(m->k), 1, tiles[t], m->k);
     }
     return ys;
+}
+
+/* three adjacent panels: that of m between two of another matrix */
+static const char *between(const struct pl_format *f, const struct matrix *m)
+{
+    struct matrix other = {.k = m->k, .n_rows = m->n_rows};
+    const size_t bytes = f->panel_bytes(m->k);
+    char *const panels = buf(3 * bytes);
+    make_matrix(f, &other, UNIFORM);
+    for (int p = 0; p < 3; p++)
+        memcpy(panels + (size_t)p * bytes, p == 1 ? m->panel : other.panel, bytes);
+    return panels;
 }
 
 static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
@@ -255,13 +267,15 @@ static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
             x[t] = buf_floats(m.k, (enum fill)((t + c) % N_FILLS));
         const float *const ys = alone(kn, f, &m, x, tiles);
         expect_dots(f, &m, tiles, max, ys, kn->vl);
+        const char *const panels = between(f, &m);
         for (int nt = 1; nt <= max; nt++) {
             char what[32];
             snprintf(what, sizeof what, "y of a tile of %d", nt);
-            const int first = rng_below(max - nt + 1);
-            float *const y = buf_loose(4 * (size_t)(nt * kn->vl));
-            f->tile[nt](y, m.panel, make_tile(kn, f, x + first, nt, m.k), m.k);
-            expect_bits(what, y, ys + first * kn->vl, nt * kn->vl);
+            const int first = rng_below(max - nt + 1), n = nt * kn->vl;
+            float *const y = buf_loose(4 * (size_t)(3 * n));
+            f->tile[nt](y, panels, f->panel_bytes(m.k), 3, make_tile(kn, f, x + first, nt, m.k), m.k);
+            expect_bits(what, y + n, ys + first * kn->vl, n);
+            expect_bits("the third panel's y", y + 2 * n, y, n);
         }
         end();
     }
@@ -283,7 +297,7 @@ static void check_nan(const struct pl_kernels *kn, const struct pl_format *f)
         const float *const ys = alone(kn, f, &m, x, tiles);
         x[bad][rng_below(m.k)] = inf ? INFINITY : NAN;
         float *const y = buf_loose(4 * (size_t)(nt * kn->vl));
-        f->tile[nt](y, m.panel, make_tile(kn, f, x, nt, m.k), m.k);
+        f->tile[nt](y, m.panel, f->panel_bytes(m.k), 1, make_tile(kn, f, x, nt, m.k), m.k);
         for (int t = 0; t < nt; t++)
             if (t != bad)
                 expect_bits("neighbour", y + t * kn->vl, ys + t * kn->vl, kn->vl);

@@ -42,36 +42,69 @@ static void bf16_quantize(uint8_t *row, const float *x, int k)
 
 #if defined(HAVE_TILES)
 #define BF16_ACT PL_ACT_BF16
-/* Tiles 0, 1: sums; 2, 3: activations; 4: weights. Tokens are in one or two groups; where two overlap by a
- * token, both sum it. */
-static void bf16_tile(int nt, float *y, const void *panel, const void *x, int k)
+
+enum { BF16_PIECE = 8 };  /* blocks of 32 tokens that stay in L1 while panels pass by: 16 KiB */
+
+/* What will be read soon: `lines` of 64 bytes are fetched with each block. */
+struct soon { const char *at; int lines; };
+
+/* Of one panel, blocks [first, end). Tiles 0, 1: sums; 2, 3: activations; 4: weights. Tokens are in one or two
+ * groups; where two overlap by a token, both sum it. */
+INLINE void bf16_piece(const int two, int nt, float *y, const char *w, const uint16_t *a, int first, int end, struct soon *soon)
 {
-    const int rows = group_rows(nt), two = n_groups(nt) > 1;
-    const uint8_t n = (uint8_t)rows;
-    const struct tile_config c = {
-        .palette = 1, .row_bytes = {64, 64, 64, 64, 64}, .rows = {n, n, n, n, BF16_PAIRS}};
-    const uint16_t *a = x;
-    const char *w = panel;
-    tiles_begin(&c);
-    tile_zero(0);
-    tile_zero(1);
-    for (int i = 0; i < bf16_blocks(k); i++, w += BF16_PAIRS * VL * 4, a += nt * PL_BF16_BLOCK) {
-        for (int j = 0; j < BF16_PAIRS; j++)
-            prefetch(w + j * VL * 4 + AHEAD);
+    const int second = nt - group_rows(nt);
+    if (first == 0) {
+        tile_zero(0);
+        tile_zero(1);
+    } else {
+        tile_load(0, y, 64);
+        if (two)
+            tile_load(1, y + second * VL, 64);
+    }
+    w += (size_t)first * BF16_PAIRS * VL * 4;
+    a += (size_t)first * (size_t)nt * PL_BF16_BLOCK;
+    for (int i = first; i < end; i++, w += BF16_PAIRS * VL * 4, a += nt * PL_BF16_BLOCK) {
+        for (int j = 0; j < soon->lines; j++, soon->at += 64)
+            prefetch(soon->at);
         tile_load(4, w, 64);
         tile_load(2, a, 64);
         tile_dot_bf16(0, 2, 4);
         if (two) {
-            tile_load(3, a + (nt - rows) * PL_BF16_BLOCK, 64);
+            tile_load(3, a + second * PL_BF16_BLOCK, 64);
             tile_dot_bf16(1, 3, 4);
         }
     }
-    tile_store(0, y, 64);
     if (two)
-        tile_store(1, y + (nt - rows) * VL, 64);
+        tile_store(1, y + second * VL, 64);
+    tile_store(0, y, 64);
+}
+
+/* One group waits for weights to come from memory, two for activations to come from L3, where those of a long
+ * prompt are: their next piece, or the next tile, lies behind this one. */
+static void bf16_panels(const int nt, float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k)
+{
+    const int two = n_groups(nt) > 1, n = bf16_blocks(k), step = two ? BF16_PIECE : n;
+    const uint8_t rows = (uint8_t)group_rows(nt);
+    const struct tile_config c = {
+        .palette = 1, .row_bytes = {64, 64, 64, 64, 64}, .rows = {rows, rows, rows, rows, BF16_PAIRS}};
+    tiles_begin(&c);
+    for (int first = 0; first < n; first += step) {
+        const int end = first + step < n ? first + step : n;
+        struct soon soon = {(const char *)x + (size_t)(end * nt) * PL_BF16_BLOCK * 2, (nt + n_panels - 1) / n_panels};
+        for (int p = 0; p < n_panels; p++) {
+            const char *const w = (const char *)panels + (size_t)p * panel_bytes;
+            if (two)
+                bf16_piece(1, nt, y + p * nt * VL, w, x, first, end, &soon);
+            else
+                bf16_piece(0, nt, y + p * nt * VL, w, x, first, end, &(struct soon){w + AHEAD, BF16_PAIRS});
+        }
+    }
     tiles_end();
 }
-ALL_TILES(bf16_tile, bf16_tile)
+#define BF16_TILE(n) WIDE(bf16_tile, bf16_panels, n)
+BF16_TILE(1) BF16_TILE(2) BF16_TILE(3) BF16_TILE(4) BF16_TILE(5) BF16_TILE(6)
+BF16_TILE(7) BF16_TILE(8) BF16_TILE(9) BF16_TILE(10) BF16_TILE(11) BF16_TILE(12)
+ALL_TILES(bf16_tile, bf16_panels)
 #elif defined(HAVE_BF16_DOT)
 #define BF16_ACT PL_ACT_BF16
 INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, int k)

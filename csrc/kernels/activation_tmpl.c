@@ -16,12 +16,23 @@ static inline uint32_t bf16_from_f32(float f)  /* nearest even; NaN stays NaN */
     return (u + 0x7fff + (u >> 16 & 1)) >> 16;
 }
 
+/* the same of a vector */
+static inline void store_bf16(uint16_t *p, vf x)
+{
+    const vi u = vi_cast(x), top = vi_srl(u, 16);
+    const vi rounded = vi_srl(vi_add(vi_add(u, vi_set1(0x7fff)), vi_and(top, vi_set1(1))), 16);
+    const vf nan = vf_cast(vi_or(top, vi_set1(0x40)));
+    vi_store_u16(p, vi_cast(vf_select(vm_eq(x, x), vf_cast(rounded), nan)));
+}
+
 static void act_bf16(void *tile, int t, int nt, const float *x, int k)
 {
     uint16_t *y = (uint16_t *)tile + PL_BF16_BLOCK * t;
     for (int i = 0; i < k; i += PL_BF16_BLOCK, y += PL_BF16_BLOCK * nt)
-        for (int j = 0; j < PL_BF16_BLOCK; j++)
-            y[j] = i + j < k ? (uint16_t)bf16_from_f32(x[i + j]) : 0;
+        for (int j = 0; j < PL_BF16_BLOCK; j += VL) {
+            const int left = k - i - j;
+            store_bf16(y + j, left >= VL ? vf_load(x + i + j) : vf_load_n(x + i + j, left > 0 ? left : 0));
+        }
 }
 
 /* d = max|x| / 127 per block; a NaN or infinity in a block makes d NaN and so the row's outputs */

@@ -153,17 +153,22 @@ INLINE void defer(const enum addend addend, int nt, struct sums *s, vf w, vf m, 
 /* The tiles of a body of such steps: an instance per width up to VECTOR_MAX, one for all above it. */
 #if defined(HAVE_TILES)
 #define WIDE_TILES(body)                                                                                            \
-    static __attribute__((noinline)) void body##_wide(int nt, float *y, const void *panel, const void *x, int k)    \
+    static __attribute__((noinline)) void body##_wide(int nt, float *y, const void *panels, size_t panel_bytes,      \
+                                                      int n_panels, const void *x, int k)                           \
     {                                                                                                               \
         if (!DEFERS(nt))                                                                                            \
             __builtin_unreachable();                                                                                \
-        body(nt, y, panel, x, k);                                                                                   \
+        for (int p = 0; p < n_panels; p++)                                                                          \
+            body(nt, y + p * nt * VL, (const char *)panels + (size_t)p * panel_bytes, x, k);                        \
     }                                                                                                               \
-    ALL_TILES(body, body##_wide)
-#define WIDE(body, of, n) static void body##_##n(float *y, const void *panel, const void *x, int k) { of(n, y, panel, x, k); }
+    NARROW(body) ALL_TILES(body, body##_wide)
+#define WIDE(body, of, n)                                                                                           \
+    static void body##_##n(float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k)    \
+    {                                                                                                               \
+        of(n, y, panels, panel_bytes, n_panels, x, k);                                                              \
+    }
 /* `of` does the widths above VECTOR_MAX */
 #define ALL_TILES(body, of)                                                                                         \
-    NARROW(body)                                                                                                    \
     WIDE(body, of, 13) WIDE(body, of, 14) WIDE(body, of, 15) WIDE(body, of, 16) WIDE(body, of, 17)                  \
     WIDE(body, of, 18) WIDE(body, of, 19) WIDE(body, of, 20) WIDE(body, of, 21) WIDE(body, of, 22)                  \
     WIDE(body, of, 23) WIDE(body, of, 24) WIDE(body, of, 25) WIDE(body, of, 26) WIDE(body, of, 27)                  \

@@ -65,6 +65,7 @@ static inline void vi_store_i8(int8_t *p, vi a)
     const __m128i s = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     _mm_storel_epi64((void *)p, _mm_packs_epi16(s, s));
 }
+static inline void vi_store_u16(uint16_t *p, vi a) { _mm_storeu_si128((void *)p, _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1))); }
 static inline int vi_sum(vi a)
 {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));

@@ -46,6 +46,7 @@ static inline vi vi_from_f(vf a) { return _mm512_cvtps_epi32(a); }
 static inline vf vf_cast(vi a) { return _mm512_castsi512_ps(a); }
 static inline vi vi_cast(vf a) { return _mm512_castps_si512(a); }
 static inline void vi_store_i8(int8_t *p, vi a) { _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(a)); }
+static inline void vi_store_u16(uint16_t *p, vi a) { _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(a)); }
 static inline int vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
 
 /* f16 */

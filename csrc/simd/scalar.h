@@ -57,6 +57,7 @@ static inline vi vi_from_f(vf a) { vi r; EACH r.v[i] = a.v[i] == a.v[i] ? (int32
 static inline vf vf_cast(vi a) { vf r; memcpy(&r, &a, sizeof r); return r; }
 static inline vi vi_cast(vf a) { vi r; memcpy(&r, &a, sizeof r); return r; }
 static inline void vi_store_i8(int8_t *p, vi a) { EACH p[i] = (int8_t)a.v[i]; }             /* |a| <= 127 */
+static inline void vi_store_u16(uint16_t *p, vi a) { EACH p[i] = (uint16_t)a.v[i]; }
 static inline int vi_sum(vi a) { int s = 0; EACH s += a.v[i]; return s; }
 
 /* f16 <-> f32, nearest even */
