@@ -187,6 +187,17 @@ INLINE struct acts acts_of(const int nt, const char *x)
     return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
 }
 
+/* 4-bit weights as bytes, 128 being 0: what the table says, or 16 q */
+INLINE vb low_byte(vb byte, const uint8_t *table)
+{
+    return table ? vb_lut(table, vb_bits(byte, 0, 15)) : vb_bits(byte, -4, -16);
+}
+
+INLINE vb high_byte(vb byte, const uint8_t *table)
+{
+    return table ? vb_lut(table, vb_bits(byte, 4, 15)) : vb_bits(byte, 0, -16);
+}
+
 #if defined(HAVE_TILES)
 /* the same weights as int8 */
 INLINE void put4(int8_t *q, const uint8_t *p)
@@ -196,6 +207,16 @@ INLINE void put4(int8_t *q, const uint8_t *p)
         prefetch(p + AHEAD);
         vb_store(q, vb_bits(byte, 0, 15));
         vb_store(q + 4 * VL, vb_bits(byte, 4, 15));
+    }
+}
+
+INLINE void put_bytes(int8_t *q, const uint8_t *p, const uint8_t *table)
+{
+    for (int v = 0; v < 4; v++, p += 4 * VL, q += 8 * VL) {
+        const vb byte = vb_load(p);
+        prefetch(p + AHEAD);
+        vb_store(q, vb_minus(low_byte(byte, table), 128));
+        vb_store(q + 4 * VL, vb_minus(high_byte(byte, table), 128));
     }
 }
 
@@ -243,7 +264,38 @@ INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     }
 }
 
-/* the same for weights of 5 bits, whose vector of upper bits precedes those of the lower */
+/* sums += w (b - 128) . x, b being the weights as bytes */
+INLINE void step4_bytes(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x, const uint8_t *table)
+{
+    DEFER(nt, sums, put_bytes(q, p, table), SCALED, w, w, x, NULL);
+    const struct acts a = acts_of(nt, x);
+    d8 dot[PL_TILE_MAX];
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = d8_init(a.z + t);
+    for (int v = 0; v < 4; v++, p += 4 * VL) {
+        const vb byte = vb_load(p);
+        const w8 lo = w8_from(low_byte(byte, table)), hi = w8_from(high_byte(byte, table));
+        prefetch(p + AHEAD);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d8_dot(dot[t], lo, a.q + 32 * t + 8 * v);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d8_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
+    }
+    UNROLL for (int t = 0; t < nt; t++)
+        sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+}
+
+/* sums += w (q - 8) . x. Where bytes cost no more than nibbles, the 8 costs nothing; else it is a minimum. */
+INLINE void step4_centred(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x)
+{
+#if defined(HAVE_DPBUSD)
+    step4_bytes(nt, sums, p, vf_mul(w, vf_set1(0.0625f)), x, NULL);
+#else
+    step4(nt, sums, p, w, vf_mul(w, vf_set1(-8.0f)), x);
+#endif
+}
+
+/* step4 for weights of 5 bits, whose vector of upper bits precedes those of the lower */
 INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x)
 {
     DEFER(nt, sums, put5(q, p), SCALED_MIN, w, m, x, NULL);

@@ -15,37 +15,6 @@ static void iq4_nl_values(float *y, const uint8_t *q, const float *d, const uint
 
 BLOCKS(iq4_nl, 32, 18, .unit = 32, .low = 4, .halves = 0, .n_halves = 1)
 
-#if defined(HAVE_TILES)
-INLINE void put_iq4(int8_t *q, const uint8_t *p)
-{
-    put4(q, p);
-    for (int v = 0; v < 8; v++, q += 4 * VL)
-        vb_store(q, vb_minus(vb_lut(iq4_table, vb_load(q)), 128));
-}
-#endif
-
-/* sums += w (iq4[q] . x) for 32 weights */
-INLINE void iq4_step(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x)
-{
-    DEFER(nt, sums, put_iq4(q, p), SCALED, w, w, x, NULL);
-    const struct acts a = acts_of(nt, x);
-    d8 dot[PL_TILE_MAX];
-    UNROLL for (int t = 0; t < nt; t++)
-        dot[t] = d8_init(a.z + t);
-    for (int v = 0; v < 4; v++, p += 4 * VL) {
-        const vb byte = vb_load(p);
-        const w8 lo = w8_from(vb_lut(iq4_table, vb_bits(byte, 0, 15)));
-        const w8 hi = w8_from(vb_lut(iq4_table, vb_bits(byte, 4, 15)));
-        prefetch(p + AHEAD);
-        UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d8_dot(dot[t], lo, a.q + 32 * t + 8 * v);
-        UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d8_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
-    }
-    UNROLL for (int t = 0; t < nt; t++)
-        sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
-}
-
 INLINE void iq4_nl_tile(const int nt, float *y, const void *panel, const void *x, int k)
 {
     const char *a = x;
@@ -54,7 +23,7 @@ INLINE void iq4_nl_tile(const int nt, float *y, const void *panel, const void *x
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const uint16_t *d;
         const uint8_t *const p = block_at(&iq4_nl_blocks, panel, b, k / 32, &d);
-        iq4_step(nt, &sums, p, vf_from_f16(d), a);
+        step4_bytes(nt, &sums, p, vf_from_f16(d), a, iq4_table);
     }
     sums_end(nt, y, &sums);
 }

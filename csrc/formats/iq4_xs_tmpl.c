@@ -35,7 +35,7 @@ INLINE void iq4_xs_tile(const int nt, float *y, const void *panel, const void *x
                 const vi byte = vi_from_u8(scales + (2 + i / 2) * VL);
                 const vi low = vi_and(i % 2 ? vi_srl(byte, 4) : byte, vi_set1(15));
                 const vi sc = vi_or(low, vi_and(high, vi_set1(48)));
-                iq4_step(nt, &sums, p + i * 16 * VL, vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32)))), a);
+                step4_bytes(nt, &sums, p + i * 16 * VL, vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32)))), a, iq4_table);
             }
         }
     }

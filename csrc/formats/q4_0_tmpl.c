@@ -20,8 +20,7 @@ INLINE void q4_0_tile(const int nt, float *y, const void *panel, const void *x, 
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q4_0_blocks, panel, b, k / 32, &halves);
-        const vf d = vf_from_f16(halves);
-        step4(nt, &sums, p, d, vf_mul(d, vf_set1(-8.0f)), a);
+        step4_centred(nt, &sums, p, vf_from_f16(halves), a);
     }
     sums_end(nt, y, &sums);
 }

@@ -96,6 +96,7 @@ static inline vb vb_4(const int8_t *a)
 }
 
 #if defined(PL_VNNI)
+#define HAVE_DPBUSD 1
 #if defined(PL_VNNI_EVEX)
 /* by hand: with the intrinsic's target the compiler would use 32 registers, as no laptop has */
 static inline vi dpbusd(vi acc, vb u, vb s)
