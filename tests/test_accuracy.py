@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,7 +176,6 @@ def test_tiny(tiny: Callable[..., str], format: str) -> None:
 
 
 @needs_shared
-@pytest.mark.skipif("PYLLAMA_ISA" in os.environ, reason="test_small compares every format on this level")
 @pytest.mark.parametrize("format", MOST_KL_MIXED)
 def test_tiny_mixed(tiny: Callable[..., str], format: str) -> None:
     path, ids = tiny(format, 1, ""), random_ids(96, 32000, 1)
