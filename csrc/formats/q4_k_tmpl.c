@@ -27,18 +27,16 @@ static void q4_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 
 BLOCKS(q4_k, 256, 144, .unit = 32, .low = 4, .scales = 4, .n_scales = 12, .halves = 0, .n_halves = 2)
 
-/* w = d sc, m = -dmin mn of group j, for VL rows */
-INLINE void q4_k_group(const uint8_t *scales, int j, vf d, vf dmin, vf *w, vf *m)
+/* The sc and mn of VL rows. */
+struct k_scales { _Alignas(64) uint8_t sc[8][VL], mn[8][VL]; };
+
+INLINE void unpack_k_scales(struct k_scales *s, const uint8_t *scales)
 {
-    const vi lo = vi_from_u8(scales + j % 4 * VL), hi = vi_from_u8(scales + (j % 4 + 4) * VL);
-    vi sc = vi_and(lo, vi_set1(63)), mn = vi_and(hi, vi_set1(63));
-    if (j >= 4) {
-        const vi top = vi_from_u8(scales + (j % 4 + 8) * VL);
-        sc = vi_or(vi_and(top, vi_set1(15)), vi_sll(vi_srl(lo, 6), 4));
-        mn = vi_or(vi_srl(top, 4), vi_sll(vi_srl(hi, 6), 4));
-    }
-    *w = vf_mul(d, vf_from_i(sc));
-    *m = vf_mul(dmin, vf_from_i(mn));
+    const vb lo = vb_load(scales), hi = vb_load(scales + 4 * VL), top = vb_load(scales + 8 * VL);
+    vb_store(s->sc[0], vb_bits(lo, 0, 63));
+    vb_store(s->mn[0], vb_bits(hi, 0, 63));
+    vb_store(s->sc[4], vb_or(vb_bits(top, 0, 15), vb_bits(lo, 2, 48)));
+    vb_store(s->mn[4], vb_or(vb_bits(top, 4, 15), vb_bits(hi, 2, 48)));
 }
 
 INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
@@ -50,9 +48,10 @@ INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, 
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q4_k_blocks, panel, b, k / 256, &halves);
         const vf d = vf_from_f16(halves), dmin = vf_sub(vf_zero(), vf_from_f16(halves + VL));
+        struct k_scales s;
+        unpack_k_scales(&s, p + scales_at(&q4_k_blocks));
         for (int j = 0; j < 8; j++, a += nt * PL_I8_BLOCK_BYTES) {
-            vf w, m;
-            q4_k_group(p + scales_at(&q4_k_blocks), j, d, dmin, &w, &m);
+            const vf w = vf_mul(d, vf_from_i(vi_from_u8(s.sc[j]))), m = vf_mul(dmin, vf_from_i(vi_from_u8(s.mn[j])));
             step4(nt, &sums, p + j * 16 * VL, w, m, a);
         }
     }

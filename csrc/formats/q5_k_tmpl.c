@@ -21,9 +21,10 @@ INLINE void q5_k_tile(const int nt, float *y, const void *panel, const void *x, 
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q5_k_blocks, panel, b, k / 256, &halves);
         const vf d = vf_from_f16(halves), dmin = vf_sub(vf_zero(), vf_from_f16(halves + VL));
+        struct k_scales s;
+        unpack_k_scales(&s, p + scales_at(&q5_k_blocks));
         for (int j = 0; j < 8; j++, a += nt * PL_I8_BLOCK_BYTES) {
-            vf w, m;
-            q4_k_group(p + scales_at(&q5_k_blocks), j, d, dmin, &w, &m);
+            const vf w = vf_mul(d, vf_from_i(vi_from_u8(s.sc[j]))), m = vf_mul(dmin, vf_from_i(vi_from_u8(s.mn[j])));
             step5(nt, &sums, p + j * 20 * VL, w, m, a);
         }
     }

@@ -82,6 +82,7 @@ static inline vf vf_from_bf16(const uint16_t *p) { return vf_cast(vi_sll(_mm256_
 
 /* bytes */
 static inline vb vb_load(const void *p) { return _mm256_loadu_si256(p); }
+static inline void vb_store(void *p, vb a) { _mm256_storeu_si256(p, a); }
 #define vb_bits(a, n, mask) _mm256_and_si256((n) < 0 ? _mm256_slli_epi16(a, -(n) & 7) : _mm256_srli_epi16(a, (n) & 7), _mm256_set1_epi8(mask))
 static inline vb vb_or(vb a, vb b) { return _mm256_or_si256(a, b); }
 static inline vb vb_lut(const uint8_t *table, vb a) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)), a); }

@@ -97,6 +97,7 @@ static inline vf vf_from_bf16(const uint16_t *p) { vi r; EACH r.v[i] = (int32_t)
 
 /* bytes: 4 VL of them; a lane is 4 consecutive k of one row */
 static inline vb vb_load(const void *p) { vb r; memcpy(&r, p, sizeof r); return r; }
+static inline void vb_store(void *p, vb a) { memcpy(p, &a, sizeof a); }
 /* each byte shifted right by n, left by -n (constants), and of that the bits of mask */
 #define vb_bits(a, n, mask) vb_bits_(a, n, mask)
 static inline vb vb_bits_(vb a, int n, int mask) { for (int i = 0; i < 4 * VL; i++) a.v[i] = (uint8_t)((n < 0 ? a.v[i] << -n : a.v[i] >> n) & mask); return a; }
