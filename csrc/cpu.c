@@ -116,6 +116,15 @@ int64_t pl_l2_bytes(void)
     return n > 0 ? n : 1 << 20;
 }
 
+int64_t pl_l3_bytes(void)
+{
+    long n = 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+    n = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return n > 0 ? n : 32 << 20;
+}
+
 size_t pl_act_bytes(enum pl_act act, int k)
 {
     if (act == PL_ACT_I8)

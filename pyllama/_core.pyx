@@ -211,6 +211,11 @@ def peak(Team team, Kernels kernels, int act, double seconds):
     return rate
 
 
+def l3_bytes():
+    """Bytes of the cache that the cores share."""
+    return pl_l3_bytes()
+
+
 def bandwidth(Team team, Kernels kernels, Memory memory, double seconds):
     """Bytes per second at best, each member reading its part of `memory`; inside Team.enter."""
     cdef double rate
