@@ -11,11 +11,18 @@
 #define UNROLL
 #endif
 
-/* Bytes ahead of its loads that a tile asks for weights: the hardware stops at every 4 KiB page and
+/* A tile asks for weights this many bytes ahead of its loads: the hardware stops at every 4 KiB page and
  * does not run far enough ahead of a tile of several tokens. */
 #if !defined(AHEAD)
 #define AHEAD 8192
 #endif
+static inline void fetch_ahead(const void *p)
+{
+#if defined(AHEAD_L2)
+    prefetch_l2((const char *)p + AHEAD_L2);
+#endif
+    prefetch((const char *)p + AHEAD);
+}
 
 /* One instance of a tile body per width, and the table that the framework indexes by it. */
 #define TILE(body, n)                                                                                                        \

@@ -45,7 +45,7 @@ static void bf16_quantize(uint8_t *row, const float *x, int k)
 
 enum { BF16_PIECE = 8 };  /* blocks of 32 tokens that stay in L1 while panels pass by: 16 KiB */
 
-/* What will be read soon: `lines` of 64 bytes are fetched with each block. */
+/* What two groups will read soon: `lines` of 64 bytes are fetched with each block. */
 struct soon { const char *at; int lines; };
 
 /* Of one panel, blocks [first, end). Tiles 0, 1: sums; 2, 3: activations; 4: weights. Tokens are in one or two
@@ -64,8 +64,12 @@ INLINE void bf16_piece(const int two, int nt, float *y, const char *w, const uin
     w += (size_t)first * BF16_PAIRS * VL * 4;
     a += (size_t)first * (size_t)nt * PL_BF16_BLOCK;
     for (int i = first; i < end; i++, w += BF16_PAIRS * VL * 4, a += nt * PL_BF16_BLOCK) {
-        for (int j = 0; j < soon->lines; j++, soon->at += 64)
-            prefetch(soon->at);
+        if (two)
+            for (int j = 0; j < soon->lines; j++, soon->at += 64)
+                prefetch_l2(soon->at);
+        else
+            for (int j = 0; j < BF16_PAIRS; j++)
+                fetch_ahead(w + 64 * j);
         tile_load(4, w, 64);
         tile_load(2, a, 64);
         tile_dot_bf16(0, 2, 4);
@@ -96,7 +100,7 @@ static void bf16_panels(const int nt, float *y, const void *panels, size_t panel
             if (two)
                 bf16_piece(1, nt, y + p * nt * VL, w, x, first, end, &soon);
             else
-                bf16_piece(0, nt, y + p * nt * VL, w, x, first, end, &(struct soon){w + AHEAD, BF16_PAIRS});
+                bf16_piece(0, nt, y + p * nt * VL, w, x, first, end, NULL);
         }
     }
     tiles_end();
@@ -115,7 +119,7 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
     for (int i = 0; i < bf16_blocks(k); i++, a += nt * BF16_PAIRS)
         for (int j = 0; j < BF16_PAIRS; j++, w += VL) {
             const vb wi = vb_load(w);
-            prefetch((const char *)w + AHEAD);
+            fetch_ahead(w);
             UNROLL for (int t = 0; t < nt; t++)
                 acc[t] = vf_dot_bf16(acc[t], wi, a + BF16_PAIRS * t + j);
         }
@@ -133,7 +137,7 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
     for (int i = 0; i < k; i += 2, w += VL, a += 2 * nt) {
         const vb wi = vb_load(w);
         const vf lo = vf_bf16_lo(wi), hi = vf_bf16_hi(wi);
-        prefetch((const char *)w + AHEAD);
+        fetch_ahead(w);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_fma(vf_set1(a[t]), lo, acc[t]);
         if (i + 1 < k)

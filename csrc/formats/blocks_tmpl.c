@@ -30,9 +30,9 @@ INLINE const uint8_t *block_at(const struct blocks *f, const void *panel, int b,
     const uint8_t *const pair = (const uint8_t *)panel + (size_t)(b / 2) * 2 * (size_t)(body + tail);
     const uint8_t *const block = pair + b % 2 * body;
     *halves = (const uint16_t *)(pair + in_pair * body + b % 2 * tail);
-    prefetch((const uint8_t *)*halves + AHEAD);
+    fetch_ahead(*halves);
     for (int i = scales_at(f); i < body; i += 64)
-        prefetch(block + i + AHEAD);
+        fetch_ahead(block + i);
     return block;
 }
 
@@ -204,7 +204,7 @@ INLINE void put4(int8_t *q, const uint8_t *p)
 {
     for (int v = 0; v < 4; v++, p += 4 * VL, q += 8 * VL) {
         const vb byte = vb_load(p);
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         vb_store(q, vb_bits(byte, 0, 15));
         vb_store(q + 4 * VL, vb_bits(byte, 4, 15));
     }
@@ -214,7 +214,7 @@ INLINE void put_bytes(int8_t *q, const uint8_t *p, const uint8_t *table)
 {
     for (int v = 0; v < 4; v++, p += 4 * VL, q += 8 * VL) {
         const vb byte = vb_load(p);
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         vb_store(q, vb_minus(low_byte(byte, table), 128));
         vb_store(q + 4 * VL, vb_minus(high_byte(byte, table), 128));
     }
@@ -223,7 +223,7 @@ INLINE void put_bytes(int8_t *q, const uint8_t *p, const uint8_t *table)
 INLINE void put5(int8_t *q, const uint8_t *p)
 {
     vb bit = vb_load(p);
-    prefetch(p + AHEAD);
+    fetch_ahead(p);
     put4(q, p + 4 * VL);
     for (int v = 0; v < 4; v++, q += 8 * VL, bit = vb_bits(bit, 2, 63)) {
         vb_store(q, vb_or(vb_load(q), vb_bits(bit, -4, 16)));
@@ -252,7 +252,7 @@ INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     for (int v = 0; v < 4; v++, p += 4 * VL) {
         const vb byte = vb_load(p);
         const vb lo = vb_bits(byte, 0, 15), hi = vb_bits(byte, 4, 15);
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = d4_dot(dot[t], lo, a.q + 32 * t + 8 * v);
         UNROLL for (int t = 0; t < nt; t++)
@@ -275,7 +275,7 @@ INLINE void step4_bytes(const int nt, struct sums *sums, const uint8_t *p, vf w,
     for (int v = 0; v < 4; v++, p += 4 * VL) {
         const vb byte = vb_load(p);
         const w8 lo = w8_from(low_byte(byte, table)), hi = w8_from(high_byte(byte, table));
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = d8_dot(dot[t], lo, a.q + 32 * t + 8 * v);
         UNROLL for (int t = 0; t < nt; t++)
@@ -304,14 +304,14 @@ INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     UNROLL for (int t = 0; t < nt; t++)
         dot[t] = vi_set1(0);
     vb bit = vb_load(p);
-    prefetch(p + AHEAD);
+    fetch_ahead(p);
     p += 4 * VL;
     for (int v = 0; v < 4; v++, p += 4 * VL) {
         const vb byte = vb_load(p);
         const vb lo = vb_or(vb_bits(byte, 0, 15), vb_bits(bit, -4, 16));
         const vb hi = vb_or(vb_bits(byte, 4, 15), vb_bits(bit, -3, 16));
         bit = vb_bits(bit, 2, 63);
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = vi_dot6(dot[t], lo, hi, a.q + 32 * t + 8 * v);
     }

@@ -30,7 +30,7 @@ INLINE void f16_tile(const int nt, float *y, const void *panel, const void *x, i
     acc_zero(nt, acc);
     for (int i = 0; i < k; i++, w += VL, a += nt) {
         const vf wi = vf_from_f16(w);
-        prefetch((const char *)w + AHEAD);
+        fetch_ahead(w);
         UNROLL for (int t = 0; t < nt; t++)
             acc[t] = vf_fma(vf_set1(a[t]), wi, acc[t]);
     }

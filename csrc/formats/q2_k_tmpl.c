@@ -28,7 +28,7 @@ INLINE void q2_k_step(const int nt, struct sums *sums, const uint8_t *p, vf w, v
     const vb byte = vb_load(p);
     const vb u[4] = {vb_bits(byte, 0, 3), vb_bits(byte, 2, 3), vb_bits(byte, 4, 3), vb_bits(byte, 6, 3)};
     d4 dot[PL_TILE_MAX];
-    prefetch(p + AHEAD);
+    fetch_ahead(p);
     DEFER(nt, sums, put_half(q, u, 0, h), SCALED_Z, w, m, x, a.z16 + h * nt);
     UNROLL for (int t = 0; t < nt; t++)
         dot[t] = d4_zero();

@@ -43,14 +43,14 @@ INLINE void q3_k_tile(const int nt, float *y, const void *panel, const void *x, 
         const vf d = vf_mul(vf_from_f16(halves), vf_set1(0.125f));  /* as step6 is given 8 q */
         for (int j = 0; j < 8; j++, p += 12 * VL, a += nt * PL_I8_BLOCK_BYTES) {
             vb upper = vb_load(p);
-            prefetch(p + AHEAD);
+            fetch_ahead(p);
             for (int h = 0; h < 2; h++) {
                 const vb low = vb_load(p + (h + 1) * 4 * VL);
                 const vb u[4] = {vb_or(vb_bits(low, -3, 24), vb_bits(upper, -5, 32)),
                                  vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32)),
                                  vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32)),
                                  vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32))};
-                prefetch(p + (h + 1) * 4 * VL + AHEAD);
+                fetch_ahead(p + (h + 1) * 4 * VL);
                 step6(nt, &sums, u, q3_k_group(scales, 2 * j + h, d), a, h);
                 upper = vb_bits(upper, 4, 15);
             }

@@ -37,9 +37,9 @@ INLINE void q6_k_tile(const int nt, float *y, const void *panel, const void *x, 
                              vb_or(vb_bits(first, 4, 15), vb_bits(upper, -2, 48)),
                              vb_or(vb_bits(second, 0, 15), vb_bits(upper, 0, 48)),
                              vb_or(vb_bits(second, 4, 15), vb_bits(upper, 2, 48))};
-            prefetch(p + AHEAD);
-            prefetch(p + 4 * VL + AHEAD);
-            prefetch(p + 8 * VL + AHEAD);
+            fetch_ahead(p);
+            fetch_ahead(p + 4 * VL);
+            fetch_ahead(p + 8 * VL);
             step6(nt, &sums, u, w, a, j % 2);
             a += j % 2 * nt * PL_I8_BLOCK_BYTES;
         }

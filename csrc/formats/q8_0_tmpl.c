@@ -36,7 +36,7 @@ BLOCKS(q8_0, 32, 34, .unit = 32, .low = 8, .halves = 0, .n_halves = 1)
 INLINE void put8(int8_t *q, const uint8_t *p)
 {
     for (int v = 0; v < 8; v++, p += 4 * VL, q += 4 * VL) {
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         vb_store(q, vb_minus(vb_load(p), 128));
     }
 }
@@ -51,7 +51,7 @@ INLINE void q8_0_step(const int nt, struct sums *sums, const uint8_t *p, vf w, c
         dot[t] = d8_init(a.z + t);
     for (int g = 0; g < 8; g++, p += 4 * VL) {
         const w8 u = w8_from(vb_load(p));
-        prefetch(p + AHEAD);
+        fetch_ahead(p);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = d8_dot(dot[t], u, a.q + 32 * t + 4 * g);
     }

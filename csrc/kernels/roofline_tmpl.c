@@ -95,7 +95,7 @@ static void read_through(float *sum, const void *p, size_t n)
     vb acc[4] = {vb_load(c), vb_load(c), vb_load(c), vb_load(c)};
     for (size_t i = 0; i < n; i += sizeof acc)
         UNROLL for (size_t j = 0; j < 4; j++) {
-            prefetch(c + i + j * sizeof(vb) + AHEAD);
+            fetch_ahead(c + i + j * sizeof(vb));
             acc[j] = vb_or(acc[j], vb_load(c + i + j * sizeof(vb)));
         }
     float x;

@@ -3,8 +3,9 @@
  * compilers' own wrappers do not tell them what memory a tile reads. */
 #define HAVE_TILES 1
 /* Xeons wait for memory longer, and have more room for lines under way to L2 than to L1. */
-#define PREFETCH "prefetcht1"
-#define AHEAD 16384
+#define AHEAD_L2 16384
+#define AHEAD 6144
+static inline void prefetch_l2(const void *p) { __asm__ volatile("prefetcht1 %0" : : "m"(*(const char *)p)); }
 #include "avx512.h"
 
 struct tile_config {

@@ -96,7 +96,4 @@ static inline vf vf_dot_bf16(vf acc, vb w, const uint32_t *a)
 #endif
 
 /* gcc 12 drops __builtin_prefetch under a target pragma */
-#if !defined(PREFETCH)
-#define PREFETCH "prefetcht0"
-#endif
-static inline void prefetch(const void *p) { __asm__ volatile(PREFETCH " %0" : : "m"(*(const char *)p)); }
+static inline void prefetch(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
