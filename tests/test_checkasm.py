@@ -19,7 +19,7 @@ import pytest
 from ggufmodel import FORMATS, random_matrix
 
 ROOT = Path(__file__).parents[1]
-FLAGS = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-Icsrc"]
+FLAGS = ["-O3", "-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-Icsrc"]
 LEVELS = [
     re.findall(r'#define ISA_NAME "(.+)"', path.read_text())[0]
     for path in sorted((ROOT / "csrc").glob("isa_*.c"))
