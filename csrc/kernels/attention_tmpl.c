@@ -44,8 +44,9 @@ INLINE float softmax_step(float *s, float *m, float *l, uint32_t visible)
         vf_store(s + i, p);
         sum = vf_add(sum, p);
     }
-    float c[VL];
-    vf_store(c, vf_exp(vf_set1(*m - m2)));
+    float c[VL] = {1.0f};
+    if (*m != m2)  /* seldom, after the first blocks */
+        vf_store(c, vf_exp(vf_set1(*m - m2)));
     *l = *l * c[0] + vf_sum(sum);
     *m = m2;
     return c[0];
