@@ -382,7 +382,7 @@ def test_mutations_are_rendered_or_refused(monkeypatch: pytest.MonkeyPatch) -> N
         outcome, message = attempt(text)
         assert outcome != OTHER, f"seed 1 mutation {i}:\n{text}\n{message}"
         counts[outcome] += 1
-    assert counts[RENDERED] > 30 and counts[REFUSED] > 100
+    assert counts[RENDERED] > 10 and counts[REFUSED] > 100
 
 
 def test_mutations_by_command_line(tmp_path: Path) -> None:
