@@ -67,10 +67,10 @@ static inline vf vf_bf16_lo(vb a) { return _mm512_castsi512_ps(_mm512_slli_epi32
 static inline vf vf_bf16_hi(vb a) { return _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int32_t)0xffff0000))); }
 
 /* Dot products of the 4 bytes of each lane of u with those at a. gcc 12 would load these by an instruction of their own. */
-typedef int32_t __attribute__((may_alias, aligned(1))) word;
+typedef int32_t __attribute__((may_alias, aligned(1))) four_bytes;
 static inline vi dpbusd(vi acc, vb u, const int8_t *a)
 {
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(u), "m"(*(const word *)a));
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(u), "m"(*(const four_bytes *)a));
     return acc;
 }
 
@@ -90,7 +90,7 @@ static inline vi vi_from_d8(d8 acc) { return acc; }
 /* acc + w_lo a_lo + w_hi a_hi, as vdpbf16ps rounds it */
 static inline vf vf_dot_bf16(vf acc, vb w, const uint32_t *a)
 {
-    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(const word *)a));
+    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(const four_bytes *)a));
     return acc;
 }
 #endif
