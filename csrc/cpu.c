@@ -107,22 +107,13 @@ const struct pl_kernels *pl_kernels_find(const char *name)
     return best;
 }
 
-int64_t pl_l2_bytes(void)
+int64_t pl_cache_bytes(int level)
 {
     long n = 0;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-    n = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+    n = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
 #endif
-    return n > 0 ? n : 1 << 20;
-}
-
-int64_t pl_l3_bytes(void)
-{
-    long n = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-    n = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
-    return n > 0 ? n : 32 << 20;
+    return n > 0 ? n : level == 2 ? 1 << 20 : 32 << 20;
 }
 
 size_t pl_act_bytes(enum pl_act act, int k)

@@ -122,9 +122,8 @@ extern const struct pl_kernels pl_kernels_avx512_amx;
 const struct pl_kernels *pl_kernels_at(int i, int *runs);
 /* The best level that this CPU runs, or the one named; NULL if unknown or not runnable here. */
 const struct pl_kernels *pl_kernels_find(const char *name);
-/* Bytes of a core's second cache, and of the third that cores share; 1 and 32 MiB if the system does not tell. */
-int64_t pl_l2_bytes(void);
-int64_t pl_l3_bytes(void);
+/* Bytes of the cache of level 2, a core's own, or 3, that cores share; 1 or 32 MiB if the system does not tell. */
+int64_t pl_cache_bytes(int level);
 /* Bytes per token of an activation row of k. */
 size_t pl_act_bytes(enum pl_act act, int k);
 /* Bytes of PL_KV_BLOCK keys of head_dim values, or values of v_dim. */

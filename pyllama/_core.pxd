@@ -33,8 +33,7 @@ cdef extern from "kernels.h":
     const pl_kernels *pl_kernels_find(const char *name) nogil
     size_t pl_act_bytes(pl_act act, int k) nogil
     size_t pl_kv_bytes(pl_kv_dtype dtype, int dim) nogil
-    int64_t pl_l2_bytes()
-    int64_t pl_l3_bytes()
+    int64_t pl_cache_bytes(int level)
     int pl_v_dim(int head_dim) nogil
 
 

@@ -213,7 +213,7 @@ def peak(Team team, Kernels kernels, int act, double seconds):
 
 def l3_bytes():
     """Bytes of the cache that the cores share."""
-    return pl_l3_bytes()
+    return pl_cache_bytes(3)
 
 
 def bandwidth(Team team, Kernels kernels, Memory memory, double seconds):
@@ -273,7 +273,7 @@ cdef class Program:
         p.head_rows, p.private_rows = plan.head_rows, plan.private_rows
         p.scratch, p.scratch_bytes = workspace.p + <size_t>plan.scratch_offset, plan.scratch_bytes
         p.partial_offset, p.partial_bytes = plan.partial_offset, plan.partial_bytes
-        p.weight_bytes, p.chunk_bytes = plan.weight_bytes, pl_l2_bytes() // 4
+        p.weight_bytes, p.chunk_bytes = plan.weight_bytes, pl_cache_bytes(2) // 4
         p.n_layers, p.n_heads, p.n_kv_heads, p.head_dim = plan.n_layers, plan.n_heads, plan.n_kv_heads, plan.head_dim
         p.kv = pl_kv(kv.p, plan.kv.block_bytes, plan.kv.head_bytes, plan.kv.k_bytes, plan.kv.dtype, plan.kv.n_blocks)
         p.supply = <pl_supply *>(workspace.p + <size_t>plan.supply_offset)
