@@ -119,17 +119,28 @@ static inline d8 d8_init(const int32_t *z) { return _mm256_set1_epi32(*z); }
 static inline d8 d8_dot(d8 acc, w8 u, const int8_t *a) { return dpbusd(acc, u, vb_4(a)); }
 static inline vi vi_from_d8(d8 acc) { return acc; }
 #else
+/* acc + b as instructions: gcc adds products to each other first, and keeps more of them than there are registers */
+static inline vi add_i16(vi acc, vi b)
+{
+    __asm__("vpaddw %1, %0, %0" : "+x"(acc) : "x"(b));
+    return acc;
+}
+static inline vi add_i32(vi acc, vi b)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc) : "x"(b));
+    return acc;
+}
 /* d4 sums in i16: 8 steps of at most 2 * 15 * 127 are 30480 < 32768 */
 typedef vi d4, d8;
 typedef struct { vb abs, sign; } w8;
 static inline d4 d4_zero(void) { return _mm256_setzero_si256(); }
-static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(u, vb_4(a))); }
+static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return add_i16(acc, _mm256_maddubs_epi16(u, vb_4(a))); }
 static inline vi vi_from_d4(d4 acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
 /* 4 * 63 * 127 are 32004 < 32768 */
 static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a)
 {
     const vi pairs = _mm256_add_epi16(_mm256_maddubs_epi16(u0, vb_4(a)), _mm256_maddubs_epi16(u1, vb_4(a + 4)));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return add_i32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 /* 8-bit weights would saturate maddubs as u8; as |w| <= 128 a pair is at most 32512 */
 static inline w8 w8_from(vb u)
@@ -141,7 +152,7 @@ static inline d8 d8_init(const int32_t *z) { (void)z; return _mm256_setzero_si25
 static inline d8 d8_dot(d8 acc, w8 w, const int8_t *a)
 {
     const vi pairs = _mm256_maddubs_epi16(w.abs, _mm256_sign_epi8(vb_4(a), w.sign));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return add_i32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 static inline vi vi_from_d8(d8 acc) { return acc; }
 #endif
