@@ -152,8 +152,11 @@ static void read_fives(uint8_t *q, const uint8_t *block)
     enum { f##_n = n, f##_bytes = bytes };                                                           \
     static const struct blocks f##_blocks = {f##_n, f##_bytes, __VA_ARGS__, .read = f##_read, .values = f##_values};
 
-/* The format f, `title` in GGUF, given f_blocks and f_tile. quantizer: of struct pl_format, or NULL */
-#define BLOCK_FORMAT(f, title, quantizer)                                                               \
+/* The format f, `title` in GGUF, given f_blocks and f_tile, or f_part where tiles do not pay. quantizer: of struct
+ * pl_format, or NULL */
+#define BLOCK_FORMAT(f, title, quantizer) WIDE_TILES(f##_tile) FORMAT_OF_TILES(f, title, quantizer)
+#define PART_FORMAT(f, title, quantizer) PART_TILES(f) FORMAT_OF_TILES(f, title, quantizer)
+#define FORMAT_OF_TILES(f, title, quantizer)                                                         \
     static size_t f##_panel_bytes(int k) { return blocks_bytes(&f##_blocks, k); }                    \
     static void f##_pack(void *panel, const uint8_t *const *rows, int n_rows, int k)                 \
     {                                                                                                \
@@ -167,7 +170,6 @@ static void read_fives(uint8_t *q, const uint8_t *block)
     {                                                                                                \
         blocks_dequantize(&f##_blocks, y, row, k);                                                   \
     }                                                                                                \
-    WIDE_TILES(f##_tile)                                                                             \
     static const struct pl_format f = {title, f##_n, f##_bytes, PL_ACT_I8, f##_panel_bytes,          \
                                        f##_pack, f##_unpack, f##_dequantize, f##_tiles, quantizer};
 
@@ -185,6 +187,13 @@ INLINE struct acts acts_of(const int nt, const char *x)
     const float *const d = (const float *)(x + 32 * nt);
     const int32_t *const z = (const int32_t *)(d + 2 * nt);
     return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
+}
+
+/* half h, of the tokens from `first` on of a tile of `all` */
+INLINE struct acts half_acts(int all, int first, const char *x, int h)
+{
+    const struct acts a = acts_of(all, x);
+    return (struct acts){a.q + 32 * first + 16 * h, a.d + first, NULL, NULL, a.z16 + h * all + first};
 }
 
 /* 4-bit weights as bytes, 128 being 0: what the table says, or 16 q */
@@ -230,21 +239,12 @@ INLINE void put5(int8_t *q, const uint8_t *p)
         vb_store(q + 4 * VL, vb_or(vb_load(q + 4 * VL), vb_bits(bit, -3, 16)));
     }
 }
-
-/* 4 vectors less the offset n, and nothing for the other half of the 32 k */
-INLINE void put_half(int8_t *q, const vb *u, int n, int h)
-{
-    for (int i = 0; i < 4; i++) {
-        vb_store(q + (4 * h + i) * 4 * VL, vb_minus(u[i], n));
-        vb_store(q + (4 - 4 * h + i) * 4 * VL, vi_set1(0));
-    }
-}
 #endif
 
 /* sums += (w q + m) . x for 32 weights of 4 bits */
 INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x)
 {
-    DEFER(nt, sums, put4(q, p), SCALED_MIN, w, m, x, NULL);
+    DEFER(nt, sums, put4(q, p), SCALED_MIN, w, m, x);
     const struct acts a = acts_of(nt, x);
     d4 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -267,7 +267,7 @@ INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
 /* sums += w (b - 128) . x, b being the weights as bytes */
 INLINE void step4_bytes(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x, const uint8_t *table)
 {
-    DEFER(nt, sums, put_bytes(q, p, table), SCALED, w, w, x, NULL);
+    DEFER(nt, sums, put_bytes(q, p, table), SCALED, w, w, x);
     const struct acts a = acts_of(nt, x);
     d8 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -298,7 +298,7 @@ INLINE void step4_centred(const int nt, struct sums *sums, const uint8_t *p, vf 
 /* step4 for weights of 5 bits, whose vector of upper bits precedes those of the lower */
 INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x)
 {
-    DEFER(nt, sums, put5(q, p), SCALED_MIN, w, m, x, NULL);
+    DEFER(nt, sums, put5(q, p), SCALED_MIN, w, m, x);
     const struct acts a = acts_of(nt, x);
     vi dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
@@ -321,18 +321,14 @@ INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     }
 }
 
-/* sums += w (q . x) for 16 weights of 6 bits, offset 32: u, half h of the 32 k */
-INLINE void step6(const int nt, struct sums *sums, const vb *u, vf w, const char *x, int h)
+/* sums += (w0 q0 + w1 q1) . x for twice 16 weights of 6 bits, offset 32: u0, u1 */
+INLINE void step6(const int nt, vf *sums, const vb *u0, const vb *u1, vf w0, vf w1, struct acts a0, struct acts a1)
 {
-    DEFER(nt, sums, put_half(q, u, 32, h), SCALED, w, w, x, NULL);
-    const struct acts a = acts_of(nt, x);
-    vi dot[PL_TILE_MAX];
-    UNROLL for (int t = 0; t < nt; t++)
-        dot[t] = vi_set1(a.z16[h * nt + t]);
-    UNROLL for (int t = 0; t < nt; t++)
-        dot[t] = vi_dot6(dot[t], u[0], u[1], a.q + 32 * t + 16 * h);
-    UNROLL for (int t = 0; t < nt; t++)
-        dot[t] = vi_dot6(dot[t], u[2], u[3], a.q + 32 * t + 16 * h + 8);
-    UNROLL for (int t = 0; t < nt; t++)
-        sums->y[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+    UNROLL for (int t = 0; t < nt; t++) {
+        const vi dot0 = vi_dot6(vi_set1(a0.z16[t]), u0[0], u0[1], a0.q + 32 * t);
+        const vi dot1 = vi_dot6(vi_set1(a1.z16[t]), u1[0], u1[1], a1.q + 32 * t);
+        const vf q0 = vf_from_i(vi_dot6(dot0, u0[2], u0[3], a0.q + 32 * t + 8));
+        const vf q1 = vf_from_i(vi_dot6(dot1, u1[2], u1[3], a1.q + 32 * t + 8));
+        sums[t] = vf_fma(vf_fma(w1, q1, vf_mul(w0, q0)), vf_set1(a0.d[t]), sums[t]);
+    }
 }

@@ -21,31 +21,29 @@ static void q2_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 
 BLOCKS(q2_k, 256, 84, .unit = 16, .low = 2, .scales = 0, .n_scales = 16, .halves = 80, .n_halves = 2)
 
-/* sums += (w q - 32 m) . x for the 16 weights of one vector, half h of the 32 k */
-INLINE void q2_k_step(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x, int h)
+/* sums += (w q - 32 m) . x for the 16 weights of one vector */
+INLINE void q2_k_step(const int nt, vf *sums, const uint8_t *p, vf w, vf m, struct acts a)
 {
-    const struct acts a = acts_of(nt, x);
     const vb byte = vb_load(p);
     const vb u[4] = {vb_bits(byte, 0, 3), vb_bits(byte, 2, 3), vb_bits(byte, 4, 3), vb_bits(byte, 6, 3)};
     d4 dot[PL_TILE_MAX];
     fetch_ahead(p);
-    DEFER(nt, sums, put_half(q, u, 0, h), SCALED_Z, w, m, x, a.z16 + h * nt);
     UNROLL for (int t = 0; t < nt; t++)
         dot[t] = d4_zero();
     UNROLL for (int g = 0; g < 4; g++)
         UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d4_dot(dot[t], u[g], a.q + 32 * t + 16 * h + 4 * g);
+            dot[t] = d4_dot(dot[t], u[g], a.q + 32 * t + 4 * g);
     UNROLL for (int t = 0; t < nt; t++) {
-        const vf q = vf_from_i(vi_from_d4(dot[t])), z = vf_from_i(vi_set1(a.z16[h * nt + t]));
-        sums->y[t] = vf_fma(vf_fma(m, z, vf_mul(w, q)), vf_set1(a.d[t]), sums->y[t]);
+        const vf q = vf_from_i(vi_from_d4(dot[t])), z = vf_from_i(vi_set1(a.z16[t]));
+        sums[t] = vf_fma(vf_fma(m, z, vf_mul(w, q)), vf_set1(a.d[t]), sums[t]);
     }
 }
 
-INLINE void q2_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
+INLINE void q2_k_part(const int nt, float *y, const void *panel, const void *x, int k, int all, int first)
 {
     const char *a = x;
-    struct sums sums;
-    sums_begin(nt, &sums);
+    vf sums[PL_TILE_MAX];
+    acc_zero(nt, sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *const p = block_at(&q2_k_blocks, panel, b, k / 256, &halves);
@@ -53,11 +51,11 @@ INLINE void q2_k_tile(const int nt, float *y, const void *panel, const void *x, 
         for (int j = 0; j < 16; j++) {
             const vi sm = vi_from_u8(p + scales_at(&q2_k_blocks) + j * VL);
             const vf w = vf_mul(d, vf_from_i(vi_and(sm, vi_set1(15)))), m = vf_mul(dmin, vf_from_i(vi_srl(sm, 4)));
-            q2_k_step(nt, &sums, p + j * 4 * VL, w, m, a, j % 2);
-            a += j % 2 * nt * PL_I8_BLOCK_BYTES;
+            q2_k_step(nt, sums, p + j * 4 * VL, w, m, half_acts(all, first, a, j % 2));
+            a += j % 2 * all * PL_I8_BLOCK_BYTES;
         }
     }
-    sums_end(nt, y, &sums);
+    acc_store(nt, y, sums);
 }
 
-BLOCK_FORMAT(q2_k, "Q2_K", NULL)
+PART_FORMAT(q2_k, "Q2_K", NULL)

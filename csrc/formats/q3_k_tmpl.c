@@ -31,32 +31,34 @@ INLINE vf q3_k_group(const uint8_t *scales, int j, vf d)
     return vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32))));
 }
 
-INLINE void q3_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
+INLINE void q3_k_part(const int nt, float *y, const void *panel, const void *x, int k, int all, int first)
 {
     const char *a = x;
-    struct sums sums;
-    sums_begin(nt, &sums);
+    vf sums[PL_TILE_MAX];
+    acc_zero(nt, sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *p = block_at(&q3_k_blocks, panel, b, k / 256, &halves);
         const uint8_t *const scales = p + scales_at(&q3_k_blocks);
         const vf d = vf_mul(vf_from_f16(halves), vf_set1(0.125f));  /* as step6 is given 8 q */
-        for (int j = 0; j < 8; j++, p += 12 * VL, a += nt * PL_I8_BLOCK_BYTES) {
+        for (int j = 0; j < 8; j++, p += 12 * VL, a += all * PL_I8_BLOCK_BYTES) {
             vb upper = vb_load(p);
             fetch_ahead(p);
+            vb u[2][4];
             for (int h = 0; h < 2; h++) {
                 const vb low = vb_load(p + (h + 1) * 4 * VL);
-                const vb u[4] = {vb_or(vb_bits(low, -3, 24), vb_bits(upper, -5, 32)),
-                                 vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32)),
-                                 vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32)),
-                                 vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32))};
                 fetch_ahead(p + (h + 1) * 4 * VL);
-                step6(nt, &sums, u, q3_k_group(scales, 2 * j + h, d), a, h);
+                u[h][0] = vb_or(vb_bits(low, -3, 24), vb_bits(upper, -5, 32));
+                u[h][1] = vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32));
+                u[h][2] = vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32));
+                u[h][3] = vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32));
                 upper = vb_bits(upper, 4, 15);
             }
+            step6(nt, sums, u[0], u[1], q3_k_group(scales, 2 * j, d), q3_k_group(scales, 2 * j + 1, d),
+                  half_acts(all, first, a, 0), half_acts(all, first, a, 1));
         }
     }
-    sums_end(nt, y, &sums);
+    acc_store(nt, y, sums);
 }
 
-BLOCK_FORMAT(q3_k, "Q3_K", NULL)
+PART_FORMAT(q3_k, "Q3_K", NULL)

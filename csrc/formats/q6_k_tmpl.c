@@ -20,31 +20,38 @@ static void q6_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 
 BLOCKS(q6_k, 256, 210, .unit = 16, .low = 4, .high = 2, .scales = 192, .n_scales = 16, .halves = 208, .n_halves = 1)
 
-INLINE void q6_k_tile(const int nt, float *y, const void *panel, const void *x, int k)
+/* u <- 16 weights of VL rows */
+INLINE void q6_k_weights(vb *u, const uint8_t *p)
+{
+    const vb upper = vb_load(p), lo = vb_load(p + 4 * VL), hi = vb_load(p + 8 * VL);
+    for (int i = 0; i < 3; i++)
+        fetch_ahead(p + 4 * i * VL);
+    u[0] = vb_or(vb_bits(lo, 0, 15), vb_bits(upper, -4, 48));
+    u[1] = vb_or(vb_bits(lo, 4, 15), vb_bits(upper, -2, 48));
+    u[2] = vb_or(vb_bits(hi, 0, 15), vb_bits(upper, 0, 48));
+    u[3] = vb_or(vb_bits(hi, 4, 15), vb_bits(upper, 2, 48));
+}
+
+INLINE void q6_k_part(const int nt, float *y, const void *panel, const void *x, int k, int all, int first)
 {
     const char *a = x;
-    struct sums sums;
-    sums_begin(nt, &sums);
+    vf sums[PL_TILE_MAX];
+    acc_zero(nt, sums);
     for (int b = 0; b < k / 256; b++) {
         const uint16_t *halves;
         const uint8_t *p = block_at(&q6_k_blocks, panel, b, k / 256, &halves);
         const uint8_t *const scales = p + scales_at(&q6_k_blocks);
         const vf d = vf_from_f16(halves);
-        for (int j = 0; j < 16; j++, p += 12 * VL) {
-            const vf w = vf_mul(d, vf_from_i(vi_from_i8(scales + j * VL)));
-            const vb upper = vb_load(p), first = vb_load(p + 4 * VL), second = vb_load(p + 8 * VL);
-            const vb u[4] = {vb_or(vb_bits(first, 0, 15), vb_bits(upper, -4, 48)),
-                             vb_or(vb_bits(first, 4, 15), vb_bits(upper, -2, 48)),
-                             vb_or(vb_bits(second, 0, 15), vb_bits(upper, 0, 48)),
-                             vb_or(vb_bits(second, 4, 15), vb_bits(upper, 2, 48))};
-            fetch_ahead(p);
-            fetch_ahead(p + 4 * VL);
-            fetch_ahead(p + 8 * VL);
-            step6(nt, &sums, u, w, a, j % 2);
-            a += j % 2 * nt * PL_I8_BLOCK_BYTES;
+        for (int j = 0; j < 8; j++, p += 24 * VL, a += all * PL_I8_BLOCK_BYTES) {
+            const vf w0 = vf_mul(d, vf_from_i(vi_from_i8(scales + 2 * j * VL)));
+            const vf w1 = vf_mul(d, vf_from_i(vi_from_i8(scales + (2 * j + 1) * VL)));
+            vb u0[4], u1[4];
+            q6_k_weights(u0, p);
+            q6_k_weights(u1, p + 12 * VL);
+            step6(nt, sums, u0, u1, w0, w1, half_acts(all, first, a, 0), half_acts(all, first, a, 1));
         }
     }
-    sums_end(nt, y, &sums);
+    acc_store(nt, y, sums);
 }
 
-BLOCK_FORMAT(q6_k, "Q6_K", NULL)
+PART_FORMAT(q6_k, "Q6_K", NULL)

@@ -44,7 +44,7 @@ INLINE void put8(int8_t *q, const uint8_t *p)
 
 INLINE void q8_0_step(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x)
 {
-    DEFER(nt, sums, put8(q, p), SCALED, w, w, x, NULL);
+    DEFER(nt, sums, put8(q, p), SCALED, w, w, x);
     const struct acts a = acts_of(nt, x);
     d8 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)

@@ -22,8 +22,8 @@ INLINE void sums_end(const int nt, float *y, struct sums *s) { acc_store(nt, y, 
 enum { WIDE_MAX = 32, DEFERRED = 8, GROUP = 16 };
 #define DEFERS(nt) ((nt) > VECTOR_MAX)
 
-/* what is added for a token: w d dot; w d dot + m s; (w dot + m z) d */
-enum addend { SCALED, SCALED_MIN, SCALED_Z };
+/* what is added for a token: w d dot; w d dot + m s */
+enum addend { SCALED, SCALED_MIN };
 
 /* Tokens go in one or two groups of `rows`; two overlap by a token if it must be, which each then sums. */
 struct sums {
@@ -32,7 +32,6 @@ struct sums {
     _Alignas(64) int8_t q[DEFERRED][32 * VL];  /* [8][VL][4] */
     _Alignas(64) int32_t dot[DEFERRED][GROUP * VL];
     const char *x[DEFERRED];                   /* their activations */
-    const int32_t *z[DEFERRED];
     int n;
     void (*flush)(struct sums *s, int nt);
 };
@@ -77,11 +76,6 @@ INLINE void add_dots(const enum addend addend, const int rows, vf *acc, const st
     __asm__("" : "+r"(d));  /* else gcc keeps the addresses of all tokens, and spills them */
     UNROLL for (int t = 0; t < rows; t++) {
         const vf q = vf_from_i(vb_load(dot + t * VL));
-        if (addend == SCALED_Z) {
-            const vf z = vf_from_i(vi_set1(s->z[i][first + t]));
-            acc[t] = vf_fma(vf_fma(s->m[i], z, vf_mul(s->w[i], q)), vf_set1(d[t]), acc[t]);
-            continue;
-        }
         acc[t] = vf_fma(q, vf_mul(s->w[i], vf_set1(d[t])), acc[t]);
         if (addend == SCALED_MIN)
             acc[t] = vf_fma(s->m[i], vf_set1(d[nt + t]), acc[t]);
@@ -119,18 +113,16 @@ INLINE void flush(const enum addend addend, const int rows, struct sums *s, int 
     {[9] = addend##_9, addend##_10, addend##_11, addend##_12, addend##_13, addend##_14, addend##_15, addend##_16}
 FLUSHES(SCALED)
 FLUSHES(SCALED_MIN)
-FLUSHES(SCALED_Z)
 static void (*const flushes[][GROUP + 1])(struct sums *s, int nt) = {
-    [SCALED] = FLUSH_TABLE(SCALED), [SCALED_MIN] = FLUSH_TABLE(SCALED_MIN), [SCALED_Z] = FLUSH_TABLE(SCALED_Z)};
+    [SCALED] = FLUSH_TABLE(SCALED), [SCALED_MIN] = FLUSH_TABLE(SCALED_MIN)};
 
-/* w, m, x, z: what the weights just put are multiplied by */
-INLINE void defer(const enum addend addend, int nt, struct sums *s, vf w, vf m, const char *x, const int32_t *z)
+/* w, m, x: what the weights just put are multiplied by */
+INLINE void defer(const enum addend addend, int nt, struct sums *s, vf w, vf m, const char *x)
 {
     const int i = s->n++;
     s->w[i] = w;
     s->m[i] = m;
     s->x[i] = x;
-    s->z[i] = z;
     s->flush = flushes[addend][group_rows(nt)];
     if (s->n == DEFERRED)
         s->flush(s, nt);
@@ -177,6 +169,37 @@ INLINE void defer(const enum addend addend, int nt, struct sums *s, vf w, vf m, 
         NULL, WIDTHS(body), body##_13, body##_14, body##_15, body##_16, body##_17, body##_18, body##_19, body##_20, \
         body##_21, body##_22, body##_23, body##_24, body##_25, body##_26, body##_27, body##_28, body##_29,          \
         body##_30, body##_31, body##_32};
+/* f_wide of parts that vectors sum, an instance per width of them: with a scale per 16 k, sums would leave the
+ * tiles twice as often, and that takes longer than vectors do */
+#define PART(f, n)                                                                                                  \
+    static __attribute__((noinline)) void f##_part_##n(float *y, const void *panel, const void *x, int k, int all,  \
+                                                       int first)                                                   \
+    {                                                                                                               \
+        f##_part(n, y, panel, x, k, all, first);                                                                    \
+    }
+#define WIDE_PARTS(f)                                                                                               \
+    PART(f, 6) PART(f, 7) PART(f, 8) PART(f, 9) PART(f, 10) PART(f, 11) PART(f, 12)                                 \
+    static void f##_wide(int nt, float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k) \
+    {                                                                                                               \
+        static void (*const parts[])(float *, const void *, const void *, int, int, int) = {                        \
+            [6] = f##_part_6, f##_part_7, f##_part_8, f##_part_9, f##_part_10, f##_part_11, f##_part_12};           \
+        const int n_parts = (nt + VECTOR_MAX - 1) / VECTOR_MAX;                                                     \
+        for (int p = 0; p < n_panels; p++)                                                                          \
+            for (int i = 0; i < n_parts; i++) {                                                                     \
+                const int first = nt * i / n_parts, n = nt * (i + 1) / n_parts - first;                             \
+                parts[n](y + (p * nt + first) * VL, (const char *)panels + (size_t)p * panel_bytes, x, k, nt, first); \
+            }                                                                                                       \
+    }
+#define TILES_OF_PARTS(body, f) NARROW(body) WIDE_PARTS(f) ALL_TILES(body, f##_wide)
 #else
 #define WIDE_TILES(body) TILES(body)
+#define TILES_OF_PARTS(body, f) TILES(body)
 #endif
+
+/* The tiles of a body that sums a part of a tile's tokens: n of all, from `first` on. */
+#define PART_TILES(f)                                                                                               \
+    INLINE void f##_tile(const int nt, float *y, const void *panel, const void *x, int k)                           \
+    {                                                                                                               \
+        f##_part(nt, y, panel, x, k, nt, 0);                                                                        \
+    }                                                                                                               \
+    TILES_OF_PARTS(f##_tile, f)
