@@ -1,5 +1,5 @@
-/* The sums of a tile of tokens under way. A format's body hands its weights to steps (blocks_tmpl.c), 32 or
- * 16 k at a time. Up to VECTOR_MAX tokens are summed at once, in registers. Where the level has matrix tiles
+/* The sums of a tile of tokens under way. A format's body hands its weights to steps (blocks_tmpl.c), 32 k
+ * at a time. Up to VECTOR_MAX tokens are summed at once, in registers. Where the level has matrix tiles
  * and there are more tokens, a step only notes its weights as int8: DEFERRED of them go through the tiles
  * together, far behind the stores that wrote them, which a tile's loads would wait for; and vectors multiply
  * after that, for they have one port instead of two beside tiles (Sapphire Rapids). The integers and the order
