@@ -3,14 +3,15 @@
 
 enum { ROUNDS = 8, PEAK_TOKENS = 12 };  /* steps of a tile per iteration; tokens of a tile */
 
-/* Numbers of either sign: as f32 and as pairs of bf16 of 1 to 2, as int8 any. Zeros would not do: AMX multiplies
- * them up to 1.6 times as fast (Emerald Rapids). */
+/* Numbers of either sign: as f32 and as pairs of bf16 of 1 to 4, as int8 any; the second half undoes the first,
+ * for int32 sums not to overflow. Zeros would not do: AMX multiplies them up to 1.6 times as fast (Emerald Rapids). */
 static void peak_operand(float sum, uint32_t *a, int n)
 {
     uint32_t u = (uint32_t)sum + 1;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n / 2; i++) {
         u = u * 1664525 + 1013904223;
         a[i] = 0x3f803f80 | (u >> 8 & 0x007f007f) | (u & 0x80000000) | (u >> 1 & 0x8000);
+        a[i + n / 2] = ~a[i];
     }
 }
 
