@@ -180,9 +180,11 @@ static inline void pl_set_cancel(struct pl_batch *batch, int cancel) { atomic_st
 /* ---- sample.c ---- */
 
 enum { PL_SAMPLE_SCRATCH = 6 };  /* floats per token of the vocabulary */
+enum { PL_NO_TOKEN = -1 };       /* drawn where no logit is a number: NaN and -infinity alone */
 
 /* The row's token and its logprobs. It is drawn from softmax(pl_adjust(logits) / temperature) cut by
- * top_k, typical_p, top_p, min_p, in this order. scratch [PL_SAMPLE_SCRATCH n] */
+ * top_k, typical_p, top_p, min_p, in this order; PL_NO_TOKEN, without logprobs, if there is none to draw.
+ * scratch [PL_SAMPLE_SCRATCH n] */
 int pl_sample(const struct pl_kernels *kernels, const float *logits, int n,
               const struct pl_sampling *s, float *scratch);
 /* The generator: Philox 4x32-10 (Salmon et al. 2011), uniform in [0, 1) of 53 bits */

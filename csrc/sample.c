@@ -122,14 +122,16 @@ static int draw(const float *p, int n, double u)
     return -1;
 }
 
-/* The largest of adjusted logits, the first of equals. */
-static int best_of(const struct pl_kernels *kernels, const float *x, int n, const uint8_t *allowed)
+/* The largest of adjusted logits x, the first of equals; PL_NO_TOKEN if no raw one is a number. */
+static int best_of(const struct pl_kernels *kernels, const float *x, const float *logits, int n, const uint8_t *allowed)
 {
     const int best = kernels->argmax(x, n);
-    if (!allowed || x[best] > -INFINITY)
+    if (x[best] > -INFINITY)
         return best;
+    if (!(logits[kernels->argmax(logits, n)] > -INFINITY))
+        return PL_NO_TOKEN;
     int first = 0;  /* what is allowed has no number */
-    while (first < n - 1 && !(allowed[first / 8] >> first % 8 & 1))
+    while (allowed && first < n - 1 && !(allowed[first / 8] >> first % 8 & 1))
         first++;
     return first;
 }
@@ -194,9 +196,9 @@ static int draw_token(const struct pl_kernels *kernels, const float *logits, int
                       const struct pl_sampling *s, float *scratch)
 {
     const float *const x = pl_adjust(logits, n, s, scratch);
-    const int best = best_of(kernels, x, n, pl_allowed(s));
+    const int best = best_of(kernels, x, logits, n, pl_allowed(s));
     const float beta = 1.0f / s->temperature;  /* infinite for a subnormal temperature */
-    if (!(s->temperature > 0.0f) || !isfinite(beta) || s->top_k == 1 || !isfinite(x[best]))
+    if (best < 0 || !(s->temperature > 0.0f) || !isfinite(beta) || s->top_k == 1 || !isfinite(x[best]))
         return best;
     const struct places at = places_in(scratch, n);
     const struct choice c = cut_all(kernels, x, n, s, x[best], beta, at);
@@ -208,7 +210,7 @@ int pl_sample(const struct pl_kernels *kernels, const float *logits, int n,
               const struct pl_sampling *s, float *scratch)
 {
     const int token = s->target >= 0 ? s->target : draw_token(kernels, logits, n, s, scratch);
-    if (s->logprobs)
+    if (s->logprobs && token >= 0)
         pl_logprobs(kernels, logits, n, token, s, scratch);
     return token;
 }

@@ -94,6 +94,7 @@ cdef extern from "pyllama.h":
 
     enum:
         PL_SAMPLE_SCRATCH
+        PL_NO_TOKEN
 
     struct pl_logprob:
         pass

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 KV_BLOCK: int
+NO_TOKEN: int
 QUERY_MAX: int
 TILE_MAX: int
 SUPPLY_BYTES: int

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 KV_BLOCK = PL_KV_BLOCK
+NO_TOKEN = PL_NO_TOKEN
 QUERY_MAX = PL_QUERY_MAX
 TILE_MAX = PL_TILE_MAX
 ACTS = ("F32", "BF16", "I8")  # enum pl_act
@@ -101,7 +102,7 @@ cdef class Kernels:
         return values
 
     def sample(self, float[::1] logits, params):
-        """One row's token; params: a SAMPLING record array of length 1."""
+        """One row's token, or NO_TOKEN; params: a SAMPLING record array of length 1."""
         cdef const unsigned char[::1] raw = params.view(np.uint8)
         cdef float[::1] scratch = np.empty(PL_SAMPLE_SCRATCH * logits.shape[0], np.float32)
         cdef int token

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from . import _core
 from .cache import blocks_for
-from .errors import Cancelled, OutOfKVBlocks
+from .errors import Cancelled, NumericError, OutOfKVBlocks
 from .model import Model
 from .request import Request
 from .sampler import Sampler
@@ -214,9 +214,17 @@ class Engine:
             request.engine_s += batch.seconds
             if request.n_computed < len(request.ids):
                 continue
-            if request.logits is not None or request.accept(next(drawn)):
+            token = next(drawn) if request.logits is None else None
+            error = self._no_number(request) if token == _core.NO_TOKEN else None
+            if token is None or error is not None or request.accept(token):
                 with self.lock:
-                    self._drop(request, None)
+                    self._drop(request, error)
+
+    def _no_number(self, request: Request) -> NumericError:
+        return NumericError(
+            f"{self.model.path}: expected logits that are numbers, found none after {len(request.ids)} "
+            "tokens: weights are no numbers, or too large for float32"
+        )
 
     def _schedule(self) -> list[tuple[Request, int]]:
         """Requests and how many of their tokens to compute: first those that decode."""

@@ -21,6 +21,10 @@ class OutOfKVBlocks(PyllamaError):
     """The KV cache has no free block left for a request."""
 
 
+class NumericError(PyllamaError, ArithmeticError):
+    """A model computed logits of which none is a number: no token can be drawn from them."""
+
+
 class Cancelled(PyllamaError):
     """The request was cancelled, or its LLM was closed, before it finished."""
 

@@ -121,7 +121,7 @@ class LLM:
         params: one for all, or one per prompt; or keywords of SamplingParams and their aliases.
         Raises ContextLengthError for a prompt that does not fit the context, OutOfKVBlocks for one
         that does not fit kv_bytes, ValueError for a parameter that does not fit the vocabulary,
-        Cancelled if the LLM is closed.
+        NumericError if weights are so broken that no logit is a number, Cancelled if the LLM is closed.
         """
         many = _prompts(prompts)
         if isinstance(params, Sequence):

@@ -119,6 +119,8 @@ class SamplingParams:
             raise TypeError(f"stop: expected strings, found {self.stop!r}")
         if any(not s for s in self.stop_strings()):
             raise ValueError(f"stop: expected non-empty strings, found {self.stop!r}")
+        if any(0xD800 <= ord(c) < 0xE000 for s in self.stop_strings() for c in s):
+            raise ValueError(f"stop: expected text, found half of a surrogate pair: {self.stop!r}")
 
     def stop_strings(self) -> tuple[str, ...]:
         """`stop` as a tuple."""

@@ -16,7 +16,7 @@ import pytest
 from ggufmodel import ModelFiles, random_ids
 
 import pyllama
-from pyllama import LLM, Cancelled, ContextLengthError, OutOfKVBlocks, SamplingParams
+from pyllama import LLM, Cancelled, ContextLengthError, NumericError, OutOfKVBlocks, SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
 
@@ -176,6 +176,16 @@ def test_a_request_beyond_the_cache_says_so(small: str) -> None:
         with pytest.raises(OutOfKVBlocks, match=f"holds {most} tokens"):
             llm.generate([random_ids(most - 2)], temperature=0, max_tokens=40, ignore_eos=True)
         assert len(texts(llm, [[1, 2]])[0]) == 24
+
+
+def test_weights_that_are_no_numbers_are_an_error(files: ModelFiles) -> None:
+    path = files(format="F32", sharpness=float("nan"))
+    with LLM(path) as llm:
+        for params in (GREEDY, SamplingParams(logprobs=2), SamplingParams(banned_token_ids=[5])):
+            with pytest.raises(NumericError, match=f"{path}: .*none after 9 tokens"):
+                llm.generate(random_ids(9), params)
+        with pytest.raises(NumericError):
+            list(llm.stream(random_ids(9), GREEDY))
 
 
 def test_a_stream_keeps_its_llm_open(small: str) -> None:

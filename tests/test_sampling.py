@@ -68,11 +68,14 @@ def test_infinity_wins(temperature: float) -> None:
         assert set(draws(x, 20, temperature=temperature)) == {n // 2}
 
 
-@pytest.mark.parametrize("value", [NAN, -INF, INF])
-def test_nothing_to_choose_from_is_still_a_token(value: float) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_nothing_is_a_number_no_token_is_drawn(temperature: float) -> None:
     for n in SIZES:
-        for temperature in (0.0, 1.0):
-            assert 0 <= sample(np.full(n, value), temperature=temperature, top_k=2, top_p=0.5) < n
+        for x in (np.full(n, NAN), np.full(n, -INF), np.where(np.arange(n) % 2, NAN, -INF)):
+            assert sample(x, temperature=temperature, top_k=2, top_p=0.5) == _core.NO_TOKEN
+        assert 0 <= sample(np.full(n, INF), temperature=temperature, top_k=2, top_p=0.5) < n
+        x[-1] = -3e38
+        assert sample(x, temperature=temperature) == n - 1
 
 
 # ---- exact cuts
@@ -253,6 +256,7 @@ def test_same_pair_same_draw() -> None:
         ("max_tokens", 2.0, TypeError),
         ("stop", "", ValueError),
         ("stop", ["a", ""], ValueError),
+        ("stop", ["a", "b\udc80"], ValueError),
         ("stop", [1], TypeError),
         ("n", 0, ValueError),
         ("n", 1.0, TypeError),
