@@ -312,8 +312,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
         (["-m", "MODEL", "--chat-template", "MODEL"], "a", 1, "tiny.gguf: expected a template of at most"),
         (["-m", "MODEL", "--chat-template", "BINARY"], "a", 1, "binary.jinja: expected UTF-8"),
         (["-m", "MODEL", "--chat-template", "/dev/zero"], "a", 1, "zero: expected a template of at most"),
-        (["-m", "MODEL", "--temp", "-1"], "a", 2, "temperature: expected"),
-        (["-m", "MODEL", "-c", "100000"], "a", 2, "n_ctx: expected 1 to 256"),
+        (["-m", "MODEL", "--temp", "-1"], "a", 2, "--temp: expected"),
+        (["-m", "MODEL", "-c", "100000"], "a", 2, "--ctx-size: expected 1 to 256"),
         (["-m", "MODEL", "-p", "a"], "a", 2, "-p"),
     ],
 )  # fmt: skip

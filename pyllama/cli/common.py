@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -56,7 +57,17 @@ def usage_errors() -> Iterator[None]:
     except PyllamaError:
         raise
     except ValueError as error:
-        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
+        context = click.get_current_context(silent=True)
+        raise click.UsageError(_by_option(str(error), context), context) from error
+
+
+def _by_option(message: str, context: click.Context | None) -> str:
+    """The message, which begins with the library's names of arguments, with the options that gave them."""
+    arguments, colon, rest = message.partition(":")
+    if context is None or not re.fullmatch(r"[a-z_]+(\[\d+\])?(, [a-z_]+)*", arguments):
+        return message
+    options = {param.name: max(param.opts, key=len) for param in context.command.params}
+    return re.sub("[a-z_]+", lambda name: options.get(name[0], name[0]), arguments) + colon + rest
 
 
 @contextlib.contextmanager
