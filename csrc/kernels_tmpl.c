@@ -74,6 +74,7 @@ static inline uint16_t load_u16(const void *p)
 #include "formats/bf16_tmpl.c"
 #include "formats/f16_tmpl.c"
 #include "formats/blocks_tmpl.c"
+#include "formats/groups_tmpl.c"
 #include "formats/q8_0_tmpl.c"
 #include "formats/q4_0_tmpl.c"
 #include "formats/q4_1_tmpl.c"

@@ -152,10 +152,8 @@ static void read_fives(uint8_t *q, const uint8_t *block)
     enum { f##_n = n, f##_bytes = bytes };                                                           \
     static const struct blocks f##_blocks = {f##_n, f##_bytes, __VA_ARGS__, .read = f##_read, .values = f##_values};
 
-/* The format f, `title` in GGUF, given f_blocks and f_tile, or f_part where tiles do not pay. quantizer: of struct
- * pl_format, or NULL */
+/* The format f, `title` in GGUF, given f_blocks and f_tile. quantizer: of struct pl_format, or NULL */
 #define BLOCK_FORMAT(f, title, quantizer) WIDE_TILES(f##_tile) FORMAT_OF_TILES(f, title, quantizer)
-#define PART_FORMAT(f, title, quantizer) PART_TILES(f) FORMAT_OF_TILES(f, title, quantizer)
 #define FORMAT_OF_TILES(f, title, quantizer)                                                         \
     static size_t f##_panel_bytes(int k) { return blocks_bytes(&f##_blocks, k); }                    \
     static void f##_pack(void *panel, const uint8_t *const *rows, int n_rows, int k)                 \
@@ -187,13 +185,6 @@ INLINE struct acts acts_of(const int nt, const char *x)
     const float *const d = (const float *)(x + 32 * nt);
     const int32_t *const z = (const int32_t *)(d + 2 * nt);
     return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
-}
-
-/* half h, of the tokens from `first` on of a tile of `all` */
-INLINE struct acts half_acts(int all, int first, const char *x, int h)
-{
-    const struct acts a = acts_of(all, x);
-    return (struct acts){a.q + 32 * first + 16 * h, a.d + first, NULL, NULL, a.z16 + h * all + first};
 }
 
 /* 4-bit weights as bytes, 128 being 0: what the table says, or 16 q */
@@ -318,17 +309,5 @@ INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     UNROLL for (int t = 0; t < nt; t++) {
         sums->y[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
         sums->y[t] = vf_fma(m, vf_set1(a.s[t]), sums->y[t]);
-    }
-}
-
-/* sums += (w0 q0 + w1 q1) . x for twice 16 weights of 6 bits, offset 32: u0, u1 */
-INLINE void step6(const int nt, vf *sums, const vb *u0, const vb *u1, vf w0, vf w1, struct acts a0, struct acts a1)
-{
-    UNROLL for (int t = 0; t < nt; t++) {
-        const vi dot0 = vi_dot6(vi_set1(a0.z16[t]), u0[0], u0[1], a0.q + 32 * t);
-        const vi dot1 = vi_dot6(vi_set1(a1.z16[t]), u1[0], u1[1], a1.q + 32 * t);
-        const vf q0 = vf_from_i(vi_dot6(dot0, u0[2], u0[3], a0.q + 32 * t + 8));
-        const vf q1 = vf_from_i(vi_dot6(dot1, u1[2], u1[3], a1.q + 32 * t + 8));
-        sums[t] = vf_fma(vf_fma(w1, q1, vf_mul(w0, q0)), vf_set1(a0.d[t]), sums[t]);
     }
 }

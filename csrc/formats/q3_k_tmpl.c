@@ -22,7 +22,7 @@ static void q3_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 BLOCKS(q3_k, 256, 110, .unit = 32, .low = 2, .high = 1, .scales = 96, .n_scales = 12, .halves = 108, .n_halves = 1)
 
 /* d (sc - 32) of group j, for VL rows */
-INLINE vf q3_k_group(const uint8_t *scales, int j, vf d)
+INLINE vf q3_k_scale(const uint8_t *scales, int j, vf d)
 {
     vi low = vi_from_u8(scales + j % 8 * VL), high = vi_from_u8(scales + (8 + j % 4) * VL);
     low = vi_and(j < 8 ? low : vi_srl(low, 4), vi_set1(15));
@@ -31,34 +31,22 @@ INLINE vf q3_k_group(const uint8_t *scales, int j, vf d)
     return vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32))));
 }
 
-INLINE void q3_k_part(const int nt, float *y, const void *panel, const void *x, int k, int all, int first)
+INLINE void q3_k_groups(struct groups *g, const uint8_t *block, const uint16_t *halves, int j)
 {
-    const char *a = x;
-    vf sums[PL_TILE_MAX];
-    acc_zero(nt, sums);
-    for (int b = 0; b < k / 256; b++) {
-        const uint16_t *halves;
-        const uint8_t *p = block_at(&q3_k_blocks, panel, b, k / 256, &halves);
-        const uint8_t *const scales = p + scales_at(&q3_k_blocks);
-        const vf d = vf_mul(vf_from_f16(halves), vf_set1(0.125f));  /* as step6 is given 8 q */
-        for (int j = 0; j < 8; j++, p += 12 * VL, a += all * PL_I8_BLOCK_BYTES) {
-            vb upper = vb_load(p);
-            fetch_ahead(p);
-            vb u[2][4];
-            for (int h = 0; h < 2; h++) {
-                const vb low = vb_load(p + (h + 1) * 4 * VL);
-                fetch_ahead(p + (h + 1) * 4 * VL);
-                u[h][0] = vb_or(vb_bits(low, -3, 24), vb_bits(upper, -5, 32));
-                u[h][1] = vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32));
-                u[h][2] = vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32));
-                u[h][3] = vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32));
-                upper = vb_bits(upper, 4, 15);
-            }
-            step6(nt, sums, u[0], u[1], q3_k_group(scales, 2 * j, d), q3_k_group(scales, 2 * j + 1, d),
-                  half_acts(all, first, a, 0), half_acts(all, first, a, 1));
-        }
+    const uint8_t *const p = block + j * 12 * VL;
+    const vf d = vf_mul(vf_from_f16(halves), vf_set1(0.125f));  /* as the bytes are 8 q */
+    vb upper = vb_load(p);
+    fetch_ahead(p);
+    for (int h = 0; h < 2; h++) {
+        const vb low = vb_load(p + (h + 1) * 4 * VL);
+        fetch_ahead(p + (h + 1) * 4 * VL);
+        g->u[h][0] = vb_or(vb_bits(low, -3, 24), vb_bits(upper, -5, 32));
+        g->u[h][1] = vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32));
+        g->u[h][2] = vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32));
+        g->u[h][3] = vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32));
+        g->w[h] = q3_k_scale(block + scales_at(&q3_k_blocks), 2 * j + h, d);
+        upper = vb_bits(upper, 4, 15);
     }
-    acc_store(nt, y, sums);
 }
 
-PART_FORMAT(q3_k, "Q3_K", NULL)
+GROUP_FORMAT(q3_k, "Q3_K", add_offset)

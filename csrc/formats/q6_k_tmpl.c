@@ -20,8 +20,8 @@ static void q6_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 
 BLOCKS(q6_k, 256, 210, .unit = 16, .low = 4, .high = 2, .scales = 192, .n_scales = 16, .halves = 208, .n_halves = 1)
 
-/* u <- 16 weights of VL rows */
-INLINE void q6_k_weights(vb *u, const uint8_t *p)
+/* u <- a group of VL rows */
+INLINE void q6_k_group(vb *u, const uint8_t *p)
 {
     const vb upper = vb_load(p), lo = vb_load(p + 4 * VL), hi = vb_load(p + 8 * VL);
     for (int i = 0; i < 3; i++)
@@ -32,26 +32,13 @@ INLINE void q6_k_weights(vb *u, const uint8_t *p)
     u[3] = vb_or(vb_bits(hi, 4, 15), vb_bits(upper, 2, 48));
 }
 
-INLINE void q6_k_part(const int nt, float *y, const void *panel, const void *x, int k, int all, int first)
+INLINE void q6_k_groups(struct groups *g, const uint8_t *block, const uint16_t *halves, int j)
 {
-    const char *a = x;
-    vf sums[PL_TILE_MAX];
-    acc_zero(nt, sums);
-    for (int b = 0; b < k / 256; b++) {
-        const uint16_t *halves;
-        const uint8_t *p = block_at(&q6_k_blocks, panel, b, k / 256, &halves);
-        const uint8_t *const scales = p + scales_at(&q6_k_blocks);
-        const vf d = vf_from_f16(halves);
-        for (int j = 0; j < 8; j++, p += 24 * VL, a += all * PL_I8_BLOCK_BYTES) {
-            const vf w0 = vf_mul(d, vf_from_i(vi_from_i8(scales + 2 * j * VL)));
-            const vf w1 = vf_mul(d, vf_from_i(vi_from_i8(scales + (2 * j + 1) * VL)));
-            vb u0[4], u1[4];
-            q6_k_weights(u0, p);
-            q6_k_weights(u1, p + 12 * VL);
-            step6(nt, sums, u0, u1, w0, w1, half_acts(all, first, a, 0), half_acts(all, first, a, 1));
-        }
+    const vf d = vf_from_f16(halves);
+    for (int h = 0; h < 2; h++) {
+        g->w[h] = vf_mul(d, vf_from_i(vi_from_i8(block + scales_at(&q6_k_blocks) + (2 * j + h) * VL)));
+        q6_k_group(g->u[h], block + (2 * j + h) * 12 * VL);
     }
-    acc_store(nt, y, sums);
 }
 
-PART_FORMAT(q6_k, "Q6_K", NULL)
+GROUP_FORMAT(q6_k, "Q6_K", add_offset)

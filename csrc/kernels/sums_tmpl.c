@@ -169,37 +169,6 @@ INLINE void defer(const enum addend addend, int nt, struct sums *s, vf w, vf m, 
         NULL, WIDTHS(body), body##_13, body##_14, body##_15, body##_16, body##_17, body##_18, body##_19, body##_20, \
         body##_21, body##_22, body##_23, body##_24, body##_25, body##_26, body##_27, body##_28, body##_29,          \
         body##_30, body##_31, body##_32};
-/* f_wide of parts that vectors sum, an instance per width of them: with a scale per 16 k, sums would leave the
- * tiles twice as often, and that takes longer than vectors do */
-#define PART(f, n)                                                                                                  \
-    static __attribute__((noinline)) void f##_part_##n(float *y, const void *panel, const void *x, int k, int all,  \
-                                                       int first)                                                   \
-    {                                                                                                               \
-        f##_part(n, y, panel, x, k, all, first);                                                                    \
-    }
-#define WIDE_PARTS(f)                                                                                               \
-    PART(f, 6) PART(f, 7) PART(f, 8) PART(f, 9) PART(f, 10) PART(f, 11) PART(f, 12)                                 \
-    static void f##_wide(int nt, float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k) \
-    {                                                                                                               \
-        static void (*const parts[])(float *, const void *, const void *, int, int, int) = {                        \
-            [6] = f##_part_6, f##_part_7, f##_part_8, f##_part_9, f##_part_10, f##_part_11, f##_part_12};           \
-        const int n_parts = (nt + VECTOR_MAX - 1) / VECTOR_MAX;                                                     \
-        for (int p = 0; p < n_panels; p++)                                                                          \
-            for (int i = 0; i < n_parts; i++) {                                                                     \
-                const int first = nt * i / n_parts, n = nt * (i + 1) / n_parts - first;                             \
-                parts[n](y + (p * nt + first) * VL, (const char *)panels + (size_t)p * panel_bytes, x, k, nt, first); \
-            }                                                                                                       \
-    }
-#define TILES_OF_PARTS(body, f) NARROW(body) WIDE_PARTS(f) ALL_TILES(body, f##_wide)
 #else
 #define WIDE_TILES(body) TILES(body)
-#define TILES_OF_PARTS(body, f) TILES(body)
 #endif
-
-/* The tiles of a body that sums a part of a tile's tokens: n of all, from `first` on. */
-#define PART_TILES(f)                                                                                               \
-    INLINE void f##_tile(const int nt, float *y, const void *panel, const void *x, int k)                           \
-    {                                                                                                               \
-        f##_part(nt, y, panel, x, k, nt, 0);                                                                        \
-    }                                                                                                               \
-    TILES_OF_PARTS(f##_tile, f)
