@@ -110,12 +110,14 @@ def test_masks_before_and_after_min_tokens() -> None:
 
 @pytest.mark.parametrize("value", [NAN, -INF])
 def test_an_allowed_token_is_drawn_whatever_its_logit(value: float) -> None:
-    for n in SIZES[1:]:
+    for n in SIZES:
         for only in {0, n // 2, n - 1}:
             x, mask = np.ones(n), bit_mask({only}, n)
             x[only] = value
+            expected = only if n > 1 else _core.NO_TOKEN  # no logit at all is a number
             for temperature in (0.0, 1.0):
-                assert sample(x, allowed=[mask.ctypes.data] * 2, temperature=temperature, top_p=0.5) == only
+                token = sample(x, allowed=[mask.ctypes.data] * 2, temperature=temperature, top_p=0.5)
+                assert token == expected
 
 
 @pytest.mark.parametrize(
@@ -195,8 +197,14 @@ def test_logprobs_of_what_is_no_number() -> None:
     token, found = scored(x, 5, target=1)
     assert token == 1 and found["token"].tolist() == [1, 2, 4, 0, 1, 3] and found["rank"][0] == 4
     for value in (NAN, INF, -INF):
-        token, found = scored(np.full(5, value, np.float32), 5, target=3)
+        x = np.full(5, value, np.float32)
+        token, found = scored(x, 5, target=3)
         assert token == 3 and found["token"].tolist() == [3, 0, 1, 2, 3, 4]
+        token, found = scored(x, 5, temperature=0)
+        if value == INF:
+            assert 0 <= token < 5 and found["token"].tolist() == [token, 0, 1, 2, 3, 4]
+        else:
+            assert token == _core.NO_TOKEN and not found.view(np.uint8).any()  # nothing is written
 
 
 def test_a_target_is_not_drawn() -> None:
