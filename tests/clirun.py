@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 ENV = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
 COMMAND = [sys.executable, "-m", "pyllama"]
 

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 from ggufmodel import FORMATS, ModelFiles, dequantize, random_ids
 from llama64 import llama64
+from published import SHARED, needs_shared
 
 from pyllama import LLM, _core
 from pyllama.weights.gguf import GGUFFile
 
-SHARED = Path(__file__).parents[2] / "shared"
-STORIES = SHARED / "data" / "stories260k"
-VOCAB = SHARED / "data" / "vocab" / "ggml-vocab-llama-spm.gguf"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data in {SHARED}")
+STORIES = SHARED / "stories260k"
+VOCAB = SHARED / "vocab" / "ggml-vocab-llama-spm.gguf"
 
 # Mean KL of the default path, in nats: activations are rounded to the weights' kind, KV to f16.
 MOST_KL = {"F32": 1e-7, "BF16": 5.5e-6, "Q8_0": 6e-5, "Q4_K": 5e-4}
@@ -140,7 +139,7 @@ def test_far_positions(files: ModelFiles) -> None:
 @functools.cache
 def tool() -> ModuleType:
     """shared/tools/make_gguf.py, which reads the vocabulary once."""
-    spec = importlib.util.spec_from_file_location("make_gguf", SHARED / "tools" / "make_gguf.py")
+    spec = importlib.util.spec_from_file_location("make_gguf", SHARED.parent / "tools" / "make_gguf.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clirun import ENV, SHARED
+from clirun import ENV
 from mutate_template import OTHER, REFUSED, RENDERED, attempt, mutate
+from published import SHARED, needs_shared
 
 from pyllama import ChatTemplate, ChatTemplateError, PyllamaError, template_limits
 
@@ -35,8 +36,8 @@ def text_of(template: str, messages: Any = USER, **options: Any) -> str:
 
 
 def golden() -> Iterator[Any]:
-    if not TEMPLATES.is_dir():
-        yield pytest.param(*[None] * 3, marks=pytest.mark.skip(reason="needs ../shared/data/templates"))
+    if not SHARED.is_dir():
+        yield None, None, None
         return
     data = json.loads((TEMPLATES / "golden.json").read_text(encoding="utf-8"))
     for name, facts in data["templates"].items():
@@ -44,6 +45,7 @@ def golden() -> Iterator[Any]:
             yield pytest.param(data, name, case, id=f"{name}-{case}")
 
 
+@needs_shared
 @pytest.mark.parametrize(("data", "name", "case"), list(golden()))
 def test_golden(data: Any, name: str, case: str) -> None:
     facts, now = data["templates"][name], datetime.datetime.fromisoformat(data["now"])

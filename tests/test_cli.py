@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from clirun import COMMAND, ENV, ROOT, SHARED, modules_after, on_terminal, run, start
+from clirun import COMMAND, ENV, ROOT, modules_after, on_terminal, run, start
 from ggufwriter import write_gguf
+from published import SHARED, needs_shared
 
 import pyllama
 from pyllama import SamplingParams
@@ -193,7 +194,7 @@ def test_run_shows_logprobs(tiny: Path) -> None:
     assert result["logprobs"] == expected
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/data/stories260k")
+@needs_shared
 def test_run_tells_a_story() -> None:
     args = ("run", "-m", STORIES / "stories260k-f32.gguf", "-p", "", "--temp", "0", "-n", "200")
     expected = (STORIES / "expected.txt").read_text(encoding="utf-8")
@@ -360,10 +361,9 @@ def test_inspect_shows_what_cannot_run(tmp_path: Path) -> None:
     assert "found 'strange'" in run("inspect", "-m", path).stdout
 
 
-VOCABULARIES = sorted((SHARED / "vocab").glob("*.gguf"))
-
-
-@pytest.mark.skipif(not VOCABULARIES, reason="needs ../shared/data/vocab")
+@needs_shared
 def test_inspect_vocabularies() -> None:
-    for path in VOCABULARIES:
+    paths = sorted((SHARED / "vocab").glob("*.gguf"))
+    assert paths
+    for path in paths:
         assert "no tensors: a vocabulary" in run("inspect", "-m", path, "--metadata", "--program").stdout

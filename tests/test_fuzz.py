@@ -92,7 +92,6 @@ def load(path):
 """
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS does not enforce RLIMIT_AS")
 def test_command_line_reports_what_is_wrong(tmp_path: Path) -> None:
     """A crash, a hang, an exception and a nameless error are each seen, and the rest is run."""
     (tmp_path / "loader.py").write_text(LOADER)

@@ -17,13 +17,13 @@ import pytest
 from ggufwriter import F32_ID, Q8_0_ID, gguf_bytes, tiny_file, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import SHARED, needs_shared
 
 from pyllama.errors import ModelLoadError
 from pyllama.weights import gguf_header
 from pyllama.weights.gguf import GGML_TYPES, GGUFFile
 from pyllama.weights.source import TensorInfo
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 Metadata = list[tuple[Any, Any, Any]]
 ARCH = ("general.architecture", "str", "llama")
 W = ("w", [4], F32_ID, bytes(16))
@@ -136,6 +136,7 @@ def test_our_files_are_read_by_the_gguf_package(tmp_path: Path) -> None:
     assert_like_the_gguf_package(path)
 
 
+@needs_shared
 @pytest.mark.parametrize(
     "name",
     [
@@ -147,8 +148,6 @@ def test_our_files_are_read_by_the_gguf_package(tmp_path: Path) -> None:
     ],
 )
 def test_real_files(name: str) -> None:
-    if not SHARED.is_dir():
-        pytest.skip("shared/data is not here")
     assert_like_the_gguf_package(SHARED / name)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import fuzz_folders
 import numpy as np
 import pytest
-from clirun import SHARED
 from ggufmodel import bits, forward
 from hfmodel import CONFIGS, IDS, model, weights, write_folder
+from published import SHARED, needs_shared
 from safetensors.numpy import save_file
 
 from pyllama import LLM, SamplingParams
@@ -28,7 +28,7 @@ def load(path: str) -> np.ndarray:
     return forward(path, [[(0, IDS)]])[0]
 
 
-@pytest.mark.skipif(not STORIES.exists(), reason="needs ../shared/data")
+@needs_shared
 def test_a_trained_folder_has_the_logits_of_its_gguf() -> None:
     ids = json.loads((SHARED / "stories260k" / "logits_prompt.json").read_text())
     ids = ids if isinstance(ids, list) else next(v for v in ids.values() if isinstance(v, list))
@@ -175,7 +175,7 @@ def trained_folder(tmp_path: Path, generation: Any) -> str:
     return str(tmp_path)
 
 
-@pytest.mark.skipif(not STORIES.exists(), reason="needs ../shared/data")
+@needs_shared
 def test_the_model_recommends_how_to_sample(tmp_path: Path) -> None:
     with LLM(
         trained_folder(tmp_path, {"temperature": 0.6, "top_k": 1, "top_p": None, "eos_token_id": 2})
@@ -187,7 +187,7 @@ def test_the_model_recommends_how_to_sample(tmp_path: Path) -> None:
         assert llm.generate("Once", SamplingParams(max_tokens=20, seed=1, temperature=3))[0].text != greedy
 
 
-@pytest.mark.skipif(not STORIES.exists(), reason="needs ../shared/data")
+@needs_shared
 @pytest.mark.parametrize(
     ("generation", "message"),
     [

@@ -12,12 +12,12 @@ import tokenizers
 from hftokenizer import LLAMA3, QWEN2, added, byte_level, sentencepiece, template
 from hypothesis import given
 from hypothesis import strategies as st
+from published import SHARED, needs_shared
 
 from pyllama.tokenizer import Tokenizer
 from pyllama.weights.gguf import GGUFFile
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data in {SHARED}")
+pytestmark = needs_shared
 VOCABULARIES = ("llama-spm", "phi-3", "llama-bpe", "qwen2")
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\u2581"))
 MIXED = (
