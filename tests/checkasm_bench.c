@@ -85,6 +85,15 @@ CALL(tile)
     tile_fn(out, panel, 0, 1, tile, job->n);
 }
 
+CALL(pack)
+{
+    const struct pl_format *const f = format_of(kn, job->format);
+    const uint8_t *rows[PL_LANES_MAX];
+    for (int r = 0; r < kn->vl; r++)
+        rows[r] = (const uint8_t *)tile + (size_t)(r * (job->n / f->block)) * (size_t)f->block_bytes;
+    f->pack(panel, rows, kn->vl, job->n);
+}
+
 CALL(attend)
 {
     static const uint32_t visible[PL_QUERY_MAX] = {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
@@ -160,6 +169,18 @@ static void bench_formats(const struct pl_kernels *kn, const char *op)
             if (job.nt <= kn->tile_max[(*f)->act] && (!op || strstr(job.name, op)))
                 report(kn, &job);
         }
+}
+
+static void bench_pack(const struct pl_kernels *kn, const char *op)
+{
+    for (const struct pl_format *const *f = kn->formats; *f; f++) {
+        struct job job = {.call = call_pack, .format = (*f)->name, .per_row = 1, .n = 4096, .nt = 1};
+        snprintf(job.name, sizeof job.name, "%s.pack", (*f)->name);
+        snprintf(job.shape, sizeof job.shape, "k=%d", job.n);
+        job.bytes = (double)job.n / (*f)->block * (*f)->block_bytes;
+        if (!op || strstr(job.name, op))
+            report(kn, &job);
+    }
 }
 
 static void bench_attend(const struct pl_kernels *kn, const char *op)
@@ -240,6 +261,7 @@ void bench(const struct pl_kernels *kn, const char *op)
                "GOPS", "op/cycle", "GB/s", "x scalar");
     }
     bench_formats(kn, op);
+    bench_pack(kn, op);
     bench_attend(kn, op);
     bench_rows(kn, op);
 }

@@ -52,8 +52,17 @@ static uint32_t load_u32(const void *p)
 
 static void store_u32(void *p, uint32_t u) { __builtin_memcpy(p, &u, 4); }
 
+static uint64_t load_u64(const void *p)
+{
+    uint64_t u;
+    __builtin_memcpy(&u, p, 8);
+    return u;
+}
+
+static void store_u64(void *p, uint64_t u) { __builtin_memcpy(p, &u, 8); }
+
 /* row r of vectors of `bits` bits each <- those above the lowest `shift` of q [n] */
-static void pack_bits(uint8_t *to, int r, const uint8_t *q, int n, int bits, int shift)
+INLINE void pack_bits(uint8_t *to, int r, const uint8_t *q, int n, int bits, int shift)
 {
     const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
     for (int i = 0; i < n; to += 4 * VL) {
@@ -72,7 +81,7 @@ static void unpack_bits(uint8_t *q, const uint8_t *from, int r, int n, int bits,
             store_u32(q + i, (shift ? load_u32(q + i) : 0) | (load_u32(from + 4 * r) >> at & mask) << shift);
 }
 
-static void pack_row(const struct blocks *f, uint8_t *body, uint16_t *halves, const uint8_t *block, int r)
+INLINE void pack_row(const struct blocks *f, uint8_t *body, uint16_t *halves, const uint8_t *block, int r)
 {
     uint8_t q[BLOCK_MAX];
     f->read(q, block);
@@ -88,7 +97,7 @@ static void pack_row(const struct blocks *f, uint8_t *body, uint16_t *halves, co
         halves[i * VL + r] = load_u16(block + f->halves + 2 * i);
 }
 
-static void blocks_pack(const struct blocks *f, void *panel, const uint8_t *const *rows, int n_rows, int k)
+INLINE void blocks_pack(const struct blocks *f, void *panel, const uint8_t *const *rows, int n_rows, int k)
 {
     static const uint8_t zero[BLOCK_MAX] = {0};  /* no block has more bytes */
     for (int b = 0; b < k / f->n; b++) {
@@ -131,20 +140,24 @@ static void blocks_dequantize(const struct blocks *f, float *y, const uint8_t *r
 }
 
 /* q [32] <- 16 bytes: the first half in their low nibbles, the second in the high ones */
-static void read_nibbles(uint8_t *q, const uint8_t *qs)
+INLINE void read_nibbles(uint8_t *q, const uint8_t *qs)
 {
-    for (int i = 0; i < 16; i++) {
-        q[i] = qs[i] & 15;
-        q[i + 16] = qs[i] >> 4;
+    const uint64_t nibbles = 0x0f0f0f0f0f0f0f0fu;
+    for (int i = 0; i < 16; i += 8) {
+        store_u64(q + i, load_u64(qs + i) & nibbles);
+        store_u64(q + i + 16, load_u64(qs + i) >> 4 & nibbles);
     }
 }
 
 /* the same with upper bits, that of q[i] in bit i % 8 of byte i / 8 */
-static void read_fives(uint8_t *q, const uint8_t *block)
+INLINE void read_fives(uint8_t *q, const uint8_t *block)
 {
+    const uint64_t ones = 0x0101010101010101u;
     read_nibbles(q, block + 4);
-    for (int i = 0; i < 32; i++)
-        q[i] = (uint8_t)(q[i] | (block[i / 8] >> i % 8 & 1) << 4);
+    for (int i = 0; i < 32; i += 8) {
+        const uint64_t bits = block[i / 8] * ones & 0x8040201008040201u;  /* byte j is 0 or 1 << j */
+        store_u64(q + i, load_u64(q + i) | ((bits + 0x7f * ones) >> 7 & ones) << 4);
+    }
 }
 
 /* f_blocks, given f_read and f_values: n weights in `bytes` bytes; then the rest of struct blocks */
