@@ -18,7 +18,7 @@ struct job {
 };
 static float *in, *in2, *out;
 static void *tile, *panel;
-static pl_tile_fn *tile_fn;  /* of the job's format and width */
+static const struct pl_format *format;  /* the job's, of the level that is timed */
 
 static double seconds(void)
 {
@@ -82,16 +82,15 @@ static const struct pl_format *format_of(const struct pl_kernels *kn, const char
 CALL(tile)
 {
     (void)kn;
-    tile_fn(out, panel, 0, 1, tile, job->n);
+    format->tile[job->nt](out, panel, 0, 1, tile, job->n);
 }
 
 CALL(pack)
 {
-    const struct pl_format *const f = format_of(kn, job->format);
     const uint8_t *rows[PL_LANES_MAX];
     for (int r = 0; r < kn->vl; r++)
-        rows[r] = (const uint8_t *)tile + (size_t)(r * (job->n / f->block)) * (size_t)f->block_bytes;
-    f->pack(panel, rows, kn->vl, job->n);
+        rows[r] = (const uint8_t *)tile + (size_t)(r * (job->n / format->block)) * (size_t)format->block_bytes;
+    format->pack(panel, rows, kn->vl, job->n);
 }
 
 CALL(attend)
@@ -129,10 +128,9 @@ static void prepare(const struct pl_kernels *kn, const struct job *job)
     memset(out, 0, BUFFER);
     if (!job->format)
         return;
-    const struct pl_format *const f = format_of(kn, job->format);
-    tile_fn = f->tile[job->nt];
+    format = format_of(kn, job->format);
     for (int t = 0; t < job->nt; t++)
-        kn->act[f->act](tile, t, job->nt, in, job->n);
+        kn->act[format->act](tile, t, job->nt, in, job->n);
 }
 
 static void report(const struct pl_kernels *kn, const struct job *job)
