@@ -247,7 +247,6 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer keeps freed memory back")
 def test_memory_is_given_back(files: ModelFiles) -> None:
     path = files(format="Q8_0", dim=512, hidden_dim=1024, n_layers=4, n_heads=8, n_kv_heads=8)
 
