@@ -5,11 +5,16 @@
 
 static void q6_k_read(uint8_t *q, const uint8_t *block)
 {
-    for (int j = 0; j < 8; j++, q += 32) {
-        const uint8_t *const ql = block + j / 4 * 64 + j % 2 * 32, *const qh = block + 128 + j / 4 * 32;
-        for (int i = 0; i < 32; i++)
-            q[i] = (uint8_t)((ql[i] >> j / 2 % 2 * 4 & 15) | (qh[i] >> j % 4 * 2 & 3) << 4);
-    }
+    const uint64_t nibbles = 0x0f0f0f0f0f0f0f0fu, upper = 0x3030303030303030u;
+    for (int half = 0; half < 2; half++, q += 128)
+        for (int i = 0; i < 32; i += 8) {
+            const uint64_t a = load_u64(block + 64 * half + i), b = load_u64(block + 64 * half + 32 + i);
+            const uint64_t h = load_u64(block + 128 + 32 * half + i);
+            store_u64(q + i, (a & nibbles) | (h << 4 & upper));
+            store_u64(q + 32 + i, (b & nibbles) | (h << 2 & upper));
+            store_u64(q + 64 + i, (a >> 4 & nibbles) | (h & upper));
+            store_u64(q + 96 + i, (b >> 4 & nibbles) | (h >> 2 & upper));
+        }
 }
 
 static void q6_k_values(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride)
