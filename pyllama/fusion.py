@@ -11,13 +11,14 @@ Rule = Callable[[list[Node]], list[Node]]
 
 def users(nodes: Iterable[Node], tensor: Tensor) -> list[Node]:
     """The nodes that read `tensor` itself."""
-    return [n for n in nodes if any(t is tensor for t in n.inputs)]
+    return [n for n in nodes if tensor in n.inputs]
 
 
 def replace(nodes: Iterable[Node], old: Tensor, new: Tensor) -> None:
     """Makes every reader of `old` read `new`."""
     for node in nodes:
-        node.inputs = [new if t is old else t for t in node.inputs]
+        if old in node.inputs:
+            node.inputs = [new if t is old else t for t in node.inputs]
 
 
 def share_activations(nodes: list[Node]) -> list[Node]:
@@ -71,14 +72,15 @@ def matmul_add(nodes: list[Node]) -> list[Node]:
         if node.kind != "ADD":
             continue
         x, y = node.inputs
+        root = x.root()
         scale = [n for n in nodes if n.kind == "SCALE" and n.outputs == [y]]
         product = scale[0].inputs[0] if scale else y
         made = [n for n in nodes if n.kind == "MATMUL" and n.outputs == [product]]
-        later = [n for n in nodes[i + 1 :] if any(t.root() is x.root() for t in n.inputs)]
+        later = any(t.root() is root for n in nodes[i + 1 :] for t in n.inputs)
         if len(made) != 1 or later or len(users(nodes, y)) != 1 or len(users(nodes, product)) != 1:
             continue
         node.kind, node.inputs, node.weights = "MATMUL_ADD", [*made[0].inputs, x], made[0].weights
-        node.outputs[0].base, node.value = x, scale[0].value if scale else 1.0
+        node.outputs[0].base, node.value = root, scale[0].value if scale else 1.0
         kept = [n for n in kept if n not in made + scale]
     return kept
 
