@@ -51,16 +51,23 @@ struct pl_matrix {
 };
 
 struct pl_load {
-    int fd;
-    int64_t file_offset;             /* of the first row */
+    int64_t offset;     /* in the file, of the first row */
+    int32_t fd;
     int32_t source;     /* format of the file; if it is not the matrix's, that is F32 or can quantize */
     int32_t rope_head;  /* > 0: rows of each head of so many come interleaved (GGUF), store half split, */
     int32_t rope_dim;   /* the first so many of them */
 };
 
-/* Reads by pread in chunks, packs in parallel. */
-enum pl_status pl_load_matrix(struct pl_team *team, const struct pl_kernels *kernels, char *arena,
-                              const struct pl_matrix *matrix, const struct pl_load *load);
+/* What other threads may ask, and set, while matrices are loaded. Zero at the start. */
+struct pl_loading {
+    _Atomic int64_t done;  /* bytes of files */
+    _Atomic int stop;      /* set: PL_CANCELLED soon */
+    int failed;            /* afterwards: the matrix that an error is about */
+};
+
+/* n matrices: reads by pread in chunks, packs in parallel. */
+enum pl_status pl_load_matrices(struct pl_team *team, const struct pl_kernels *kernels, char *arena, int n,
+                                const struct pl_matrix *matrices, const struct pl_load *loads, struct pl_loading *loading);
 
 /* ---- program.c: the Program ---- */
 

@@ -55,9 +55,11 @@ cdef extern from "pyllama.h":
         pass
 
     struct pl_load:
-        int fd
-        int64_t file_offset
-        int32_t source, rope_head, rope_dim
+        pass
+
+    struct pl_loading:
+        int64_t done
+        int stop, failed
 
     struct pl_op:
         pass
@@ -122,8 +124,8 @@ cdef extern from "pyllama.h":
     void *pl_map(size_t n, int hugepages) nogil
     void pl_unmap(void *p, size_t n) nogil
     int pl_lock(const void *p, size_t n) nogil
-    pl_status pl_load_matrix(pl_team *team, const pl_kernels *kernels, char *arena,
-                             const pl_matrix *matrix, const pl_load *load) nogil
+    pl_status pl_load_matrices(pl_team *team, const pl_kernels *kernels, char *arena, int n,
+                               const pl_matrix *matrices, const pl_load *loads, pl_loading *loading) nogil
     pl_status pl_run(pl_program *program, pl_batch *batch) nogil
     void pl_set_cancel(pl_batch *batch, int cancel) nogil
     int pl_sample(const pl_kernels *kernels, const float *logits, int n, const pl_sampling *s,

@@ -15,6 +15,7 @@ KV_DTYPES: tuple[str, ...]
 OP: np.dtype[Any]
 BUFFER: np.dtype[Any]
 MATRIX: np.dtype[Any]
+LOAD: np.dtype[Any]
 PROFILE: np.dtype[Any]
 LOGPROB: np.dtype[Any]
 SAMPLING: np.dtype[Any]
@@ -23,17 +24,16 @@ def levels() -> list[tuple[str, bool]]: ...
 def uniform(seed: int, counter: int) -> float: ...
 def act_bytes(act: int, k: int) -> int: ...
 def kv_bytes(dtype: int, dim: int) -> int: ...
-def load_matrix(
-    team: Team,
-    kernels: Kernels,
-    arena: Memory,
-    matrix: np.ndarray,
-    fd: int,
-    offset: int,
-    source: int,
-    rope_head: int,
-    rope_dim: int,
-) -> str: ...
+def load_matrices(
+    team: Team, kernels: Kernels, arena: Memory, matrices: np.ndarray, loads: np.ndarray, loading: Loading
+) -> tuple[str, int]: ...
+
+class Loading:
+    @property
+    def done(self) -> int: ...
+    @property
+    def stopped(self) -> bool: ...
+    def stop(self) -> None: ...
 
 class Kernels:
     name: str

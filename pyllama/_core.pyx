@@ -21,6 +21,7 @@ OP = np.dtype([("kind", "i4"), ("domain", "i4"), ("barrier", "i4"), ("layer", "i
 BUFFER = np.dtype([("offset", "i8"), ("width", "i4"), ("act", "i4"), ("domain", "i4"), ("is_private", "i4")])
 MATRIX = np.dtype([("offset", "i8"), ("panel_bytes", "i8"), ("n_rows", "i4"), ("n_cols", "i4"),
                    ("format", "i4"), ("unused", "i4")])
+LOAD = np.dtype([("offset", "i8"), ("fd", "i4"), ("source", "i4"), ("rope_head", "i4"), ("rope_dim", "i4")])
 PROFILE = np.dtype([("seconds", "f8"), ("rows", "i8"), ("runs", "i8")])
 LOGPROB = np.dtype([("logprob", "f4"), ("token", "i4"), ("rank", "i4")])
 SAMPLING = np.dtype([("seed", "u8"), ("counter", "u8"), ("tokens", "u8"), ("bias_token", "u8"), ("bias", "u8"),
@@ -28,9 +29,9 @@ SAMPLING = np.dtype([("seed", "u8"), ("counter", "u8"), ("tokens", "u8"), ("bias
                      ("min_p", "f4"), ("typical_p", "f4"), ("repetition", "f4"), ("frequency", "f4"),
                      ("presence", "f4"), ("top_k", "i4"), ("n_prompt", "i4"), ("last_n", "i4"), ("n_bias", "i4"),
                      ("n_logprobs", "i4"), ("min_tokens", "i4"), ("target", "i4")])
-if (OP.itemsize, BUFFER.itemsize, MATRIX.itemsize, SAMPLING.itemsize, LOGPROB.itemsize, PROFILE.itemsize) != (
-        sizeof(pl_op), sizeof(pl_buffer), sizeof(pl_matrix), sizeof(pl_sampling), sizeof(pl_logprob),
-        sizeof(pl_profile)):
+if [record.itemsize for record in (OP, BUFFER, MATRIX, LOAD, SAMPLING, LOGPROB, PROFILE)] != [
+        sizeof(pl_op), sizeof(pl_buffer), sizeof(pl_matrix), sizeof(pl_load), sizeof(pl_sampling), sizeof(pl_logprob),
+        sizeof(pl_profile)]:
     raise ImportError("pyllama._core: the records of _core.pyx and pyllama.h differ")
 
 
@@ -190,18 +191,36 @@ cdef class Memory:
             memset(self.p + offset, 0, n)
 
 
-def load_matrix(Team team, Kernels kernels, Memory arena, matrix, int fd, int64_t offset, int source,
-                int rope_head, int rope_dim):
-    """Packs the rows at `offset` of file `fd` into `matrix`, a MATRIX record array of length 1.
+cdef class Loading:
+    """How far a load is; any thread may ask, and stop it."""
+    cdef pl_loading p
 
-    Returns "" or what went wrong."""
-    cdef const unsigned char[::1] raw = matrix.view(np.uint8)
-    cdef pl_load load = pl_load(fd, offset, source, rope_head, rope_dim)
+    @property
+    def done(self):
+        """Bytes of files that are in memory."""
+        return self.p.done
+
+    def stop(self):
+        """Makes a load return soon, or at once if it comes later."""
+        self.p.stop = 1
+
+    @property
+    def stopped(self):
+        return bool(self.p.stop)
+
+
+def load_matrices(Team team, Kernels kernels, Memory arena, matrices, loads, Loading loading):
+    """Packs the rows that the LOAD records `loads` tell of into `matrices`, as many MATRIX records.
+
+    Returns "" or what went wrong, and with which of them."""
+    cdef const unsigned char[::1] to = matrices.view(np.uint8), of = loads.view(np.uint8)
+    cdef int n = len(matrices)
     cdef pl_status status
     with nogil:
-        status = pl_load_matrix(team.p, kernels.p, arena.p, <const pl_matrix *>&raw[0], &load)
-    return {PL_OK: "", PL_SHORT_READ: "the file ends early", PL_READ_ERROR: "a read failed",
-            PL_NO_MEMORY: "no memory for staging"}[status]
+        status = pl_load_matrices(team.p, kernels.p, arena.p, n, <const pl_matrix *>&to[0], <const pl_load *>&of[0],
+                                  &loading.p)
+    return {PL_OK: "", PL_CANCELLED: "stopped", PL_SHORT_READ: "the file ends early",
+            PL_READ_ERROR: "a read failed", PL_NO_MEMORY: "no memory for staging"}[status], loading.p.failed
 
 
 def peak(Team team, Kernels kernels, int act, double seconds):

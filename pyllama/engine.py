@@ -22,40 +22,32 @@ from .request import Request
 from .sampler import Sampler
 from .weights.source import ModelSource
 
+REPORT_SECONDS = 0.05
+
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
-    """Runs `model` on a thread of its own until close()."""
+    """Runs `model` on a thread of its own until close(). Begins to load it; `wait` before anything else."""
 
-    def __init__(
-        self,
-        model: Model,
-        file: ModelSource,
-        progress: Callable[[int, int], None] | None = None,
-        prefix_cache: bool = True,
-    ) -> None:
+    def __init__(self, model: Model, file: ModelSource, prefix_cache: bool = True) -> None:
         self.model, self.prefix_cache = model, prefix_cache
-        self.closing = False
-        self.ready = threading.Event()
         self._reset()
+        self._start(lambda team: model.load(file, team))
 
-        def report(done: int, total: int) -> None:
-            if self.closing:  # whoever waited for the load has given up
-                raise Cancelled("loading was interrupted")
-            if progress is not None:
-                progress(done, total)
+    def wait(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Returns when the model is loaded; the file must stay open. Raises what loading raises.
 
-        thread = self._start(lambda team: model.load(file, team, report))
-        try:
-            self.ready.wait()
-        except BaseException:
-            self.closing = True
-            thread.join()
-            raise
+        progress: called with (bytes done, bytes of the file) meanwhile and at the end.
+        """
+        total = self.model.file_bytes
+        while not self.ready.wait(None if progress is None else REPORT_SECONDS):
+            assert progress is not None
+            progress(self.model.loading.done, total)
         if self.failure is not None:
-            thread.join()
             raise self.failure
+        if progress is not None:
+            progress(total, total)
         _engines.add(self)
 
     def _reset(self) -> None:
@@ -105,6 +97,7 @@ class Engine:
         """Ends all requests with Cancelled, then the thread, which gives the memory back."""
         with self.lock:
             self.closing = True
+            self.model.loading.stop()
             batch = getattr(self.model, "batch", None)
             if batch is not None:
                 batch.cancel()

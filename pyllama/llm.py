@@ -43,8 +43,8 @@ class LLM:
     prefill_chunk: prompt tokens
     per forward. max_batch: sequences per forward. use_hugepages: ask the system for huge pages.
     use_mlock: keep the weights from being swapped out. prefix_cache: keep KV that is no longer in use,
-    as long as there is room, for prompts that begin alike. progress: called with (bytes done, bytes in
-    all) while loading.
+    as long as there is room, for prompts that begin alike. progress: called in this
+    thread with (bytes done, bytes in all) while loading.
 
     `default_params`: what is sampled by where a call says nothing: what the model recommends.
 
@@ -101,10 +101,15 @@ class LLM:
                 use_hugepages=use_hugepages,
                 use_mlock=use_mlock,
             )
-            self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
-            self.default_params = read_defaults(located.path, source.metadata)
-            source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
-            self._engine = Engine(self._model, source, progress, prefix_cache)
+            self._engine = Engine(self._model, source, prefix_cache)
+            try:
+                self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
+                self.default_params = read_defaults(located.path, source.metadata)
+                source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own
+                self._engine.wait(progress)
+            except BaseException:
+                self._engine.close()
+                raise
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._finalizer.atexit = False
 

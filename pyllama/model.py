@@ -8,15 +8,17 @@ import logging
 import os
 import pkgutil
 import resource
-from collections.abc import Callable
+
+import numpy as np
 
 from . import _core, models
 from .cache import BlockPool, blocks_for
 from .cpu import available_memory
-from .errors import InsufficientMemoryError, ModelLoadError, UnsupportedModelError
+from .errors import Cancelled, InsufficientMemoryError, ModelLoadError, UnsupportedModelError
 from .fusion import fuse
 from .models.llama import Llama
 from .plan import KVPlan, Limits, Plan, Tables, make_plan
+from .program import Weight
 from .rope import read_rope
 from .weights.binder import Binder, read_vector
 from .weights.gguf_header import load_error, show
@@ -99,6 +101,7 @@ class Model:
         self._budget(kv_bytes, max_batch, explicit=n_ctx is not None)
         self.hugepages, self.mlock = use_hugepages, use_mlock
         self.max_batch, self.prefill_chunk = max_batch, prefill_chunk
+        self.loading = _core.Loading()
 
     def memory_need(self) -> dict[str, int]:
         """Bytes by purpose, known before any is taken."""
@@ -130,18 +133,16 @@ class Model:
         self.kv_plan = dataclasses.replace(self.kv_plan, n_blocks=n)
         self.plan.kv = self.kv_plan
 
-    def load(
-        self, source: ModelSource, team: _core.Team, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Takes the memory and fills it; on the engine thread.
+    def load(self, source: ModelSource, team: _core.Team) -> None:
+        """Takes the memory and fills it; on the engine thread. `loading` tells how far it is.
 
-        progress: called with (bytes done, bytes of the file) after every matrix.
-        Raises ModelLoadError, InsufficientMemoryError.
+        Raises ModelLoadError, InsufficientMemoryError; Cancelled if `loading` was stopped.
         """
         try:
             self.arena = _core.Memory(self.tables.size, self.hugepages)
             self.kv = _core.Memory(self.kv_plan.block_bytes * self.kv_plan.n_blocks, self.hugepages)
-            self._fill(source, team, progress)
+            self._load_matrices(source, team)
+            self._load_vectors(source)
             if self.mlock:
                 self._lock()
             self.pool = BlockPool(self.kv_plan, self.kv)
@@ -153,34 +154,29 @@ class Model:
             self.close()
             raise
 
-    def _fill(
-        self, source: ModelSource, team: _core.Team, progress: Callable[[int, int], None] | None
-    ) -> None:
-        """Vectors, then matrices, from the file into the arena."""
+    def _load_matrices(self, source: ModelSource, team: _core.Team) -> None:
+        """All in one call, which leaves the interpreter to whoever makes the tokenizer meanwhile."""
+        weights = [w for _, w in self.tables.matrices.values()]
+        loads = np.array([self._load_of(source, w) for w in weights], _core.LOAD)
+        wrong, index = _core.load_matrices(
+            team, self.kernels, self.arena, self.plan.matrices, loads, self.loading
+        )
+        if self.loading.stopped:
+            raise Cancelled(f"{self.path}: loading was interrupted")
+        if wrong:
+            name = weights[index].name
+            raise ModelLoadError(f"{source.tensor(name).path}: {name}: {wrong}")
+
+    def _load_of(self, source: ModelSource, w: Weight) -> tuple[int, int, int, int, int]:
+        tensor = source.tensor(w.name)
+        offset = tensor.offset + w.first_row * (tensor.nbytes // tensor.shape[0])
+        return offset, tensor.fd, self.kernels.formats[w.source], w.rope_head, w.rope_dim
+
+    def _load_vectors(self, source: ModelSource) -> None:
         for index, w in self.tables.vectors.values():
             view = self.arena.view(int(self.plan.vectors[index]), 4 * w.n_cols)
             view[:] = memoryview(read_vector(source, w).tobytes())
             view.release()
-        done = 0
-        for index, w in self.tables.matrices.values():
-            matrix, tensor = self.plan.matrices[index : index + 1], source.tensor(w.name)
-            row_bytes = tensor.nbytes // tensor.shape[0]
-            wrong = _core.load_matrix(
-                team,
-                self.kernels,
-                self.arena,
-                matrix,
-                tensor.fd,
-                tensor.offset + w.first_row * row_bytes,
-                self.kernels.formats[w.source],
-                w.rope_head,
-                w.rope_dim,
-            )
-            if wrong:
-                raise ModelLoadError(f"{tensor.path}: {w.name}: {wrong}")
-            done += w.n_rows * row_bytes
-            if progress:
-                progress(done, source.size)
 
     def _lock(self) -> None:
         """Raises InsufficientMemoryError naming the limit if the weights cannot be kept in memory."""
