@@ -40,10 +40,9 @@ class LLM:
     which takes two bytes per weight and reads prompts faster where the CPU has AMX. quantize: "q8_0"
     or "q4_0", what weights of 16 or 32 bits become in memory under compute="auto". kv_dtype: "f16",
     "bf16", "f32", "q8_0" or None (f16; f32 under compute="f32"). kv_bytes: budget of the KV cache.
-    prefill_chunk: prompt tokens
-    per forward. max_batch: sequences per forward. use_hugepages: ask the system for huge pages.
-    use_mlock: keep the weights from being swapped out. prefix_cache: keep KV that is no longer in use,
-    as long as there is room, for prompts that begin alike. progress: called in this
+    prefill_chunk: prompt tokens per forward. max_batch: sequences per forward. use_hugepages: ask the
+    system for huge pages. use_mlock: keep the weights from being swapped out. prefix_cache: keep KV that
+    is no longer in use, as long as there is room, for prompts that begin alike. progress: called in this
     thread with (bytes done, bytes in all) while loading.
 
     `default_params`: what is sampled by where a call says nothing: what the model recommends.
