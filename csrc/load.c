@@ -147,7 +147,8 @@ static enum pl_status load_chunk(const struct job *job, const struct way *w, int
         char *const panel = job->arena + m->offset + (first + i) / w->vl * m->panel_bytes;
         pack_panel(w, panel, staging + w->row_bytes * (size_t)i, n - i < w->vl ? n - i : w->vl, floats);
     }
-    atomic_fetch_add(&job->loading->done, (int64_t)w->row_bytes * n);
+    if (status == PL_OK)
+        atomic_fetch_add(&job->loading->done, (int64_t)w->row_bytes * n);
     return status;
 }
 
