@@ -28,15 +28,18 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
-    """Runs `model` on a thread of its own until close(). Begins to load it; `wait` before anything else."""
+    """Runs `model` on a thread of its own until close(). First `load`, then `wait`, then the rest."""
 
-    def __init__(self, model: Model, file: ModelSource, prefix_cache: bool = True) -> None:
+    def __init__(self, model: Model, prefix_cache: bool = True) -> None:
         self.model, self.prefix_cache = model, prefix_cache
         self._reset()
-        self._start(lambda team: model.load(file, team))
+
+    def load(self, file: ModelSource) -> None:
+        """Begins to load the model; `file` must stay open until `wait` or close() returns."""
+        self._start(lambda team: self.model.load(file, team))
 
     def wait(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Returns when the model is loaded; the file must stay open. Raises what loading raises.
+        """Returns when the model is loaded. Raises what loading raises.
 
         progress: called with (bytes done, bytes of the file) meanwhile and at the end.
         """

@@ -100,8 +100,9 @@ class LLM:
                 use_hugepages=use_hugepages,
                 use_mlock=use_mlock,
             )
-            self._engine = Engine(self._model, source, prefix_cache)
-            try:
+            self._engine = Engine(self._model, prefix_cache)
+            try:  # nothing may read the file once it is closed
+                self._engine.load(source)
                 self.tokenizer = Tokenizer.of_model(source, self._model.config.vocab_size)
                 self.default_params = read_defaults(located.path, source.metadata)
                 source.metadata.clear()  # the vocabulary's lists; the tokenizer has its own

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ggufmodel import ModelFiles
 
-from pyllama import LLM, ModelLoadError, _core, llm
+from pyllama import LLM, Cancelled, ModelLoadError, _core, llm
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_stopped_load_does_nothing(large: str, monkeypatch: pytest.MonkeyPatch
             loadings.append(self)
 
     monkeypatch.setattr(_core, "Loading", Stopped)
-    with pytest.raises(Exception, match="loading was interrupted"):
+    with pytest.raises(Cancelled, match="loading was interrupted"):
         LLM(large)
     assert loadings[0].done == 0 and not engine_threads()
 
