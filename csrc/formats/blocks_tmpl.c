@@ -1,10 +1,10 @@
 /* What the formats of blocks share: how a block lies in a panel, and the dot products of its weights.
  *
- * A panel holds blocks in pairs (the last may be single), for the vectors to stay aligned: the bodies
- * of both, then the f16s of both, each as [VL]. A body is the weights of VL rows, then the block's
- * small scales, each byte as [VL]: the bits of the file, no more.
- * The weights lie in units of 16 or 32 k. Of each weight the `high` upper bits come first in a unit, for
- * loads to ascend, then the `low` lower ones. A vector of n-bit pieces is [VL][4] bytes, of four consecutive k; a byte
+ * A panel holds blocks in pairs (the last may be single), for the vectors to stay aligned: the f16s of
+ * both, each as [VL], the small scales of both, each byte as [VL], the weights of both: the bits of the
+ * file, no more. All lies in the order in which it is read, for CPUs to foresee it.
+ * The weights lie in units of 16 or 32 k. Of each weight the `high` upper bits come first in a unit,
+ * then the `low` lower ones. A vector of n-bit pieces is [VL][4] bytes, of four consecutive k; a byte
  * holds one piece of 8 / n such groups of k, the first group in the lowest bits. */
 
 enum { BLOCK_MAX = 256 };
@@ -20,25 +20,32 @@ struct blocks {
     void (*values)(float *y, const uint8_t *q, const float *d, const uint8_t *scales, int stride);
 };
 
-INLINE int scales_at(const struct blocks *f) { return f->n * (f->low + f->high) / 8 * VL; }
-INLINE int body_bytes(const struct blocks *f) { return scales_at(f) + f->n_scales * VL; }
+/* One of them in a panel, VL rows of it. */
+struct block {
+    const uint16_t *halves;
+    const uint8_t *scales, *q;
+};
 
-/* The body of block b of nb; its f16s start at *halves. */
-INLINE const uint8_t *block_at(const struct blocks *f, const void *panel, int b, int nb, const uint16_t **halves)
+INLINE int halves_bytes(const struct blocks *f) { return 2 * VL * f->n_halves; }
+INLINE int scales_bytes(const struct blocks *f) { return VL * f->n_scales; }
+INLINE int q_bytes(const struct blocks *f) { return VL * f->n * (f->low + f->high) / 8; }
+
+/* Block b of nb. */
+INLINE struct block block_at(const struct blocks *f, const void *panel, int b, int nb)
 {
-    const int body = body_bytes(f), tail = 2 * VL * f->n_halves, in_pair = b / 2 * 2 + 1 < nb ? 2 : 1;
-    const uint8_t *const pair = (const uint8_t *)panel + (size_t)(b / 2) * 2 * (size_t)(body + tail);
-    const uint8_t *const block = pair + b % 2 * body;
-    *halves = (const uint16_t *)(pair + in_pair * body + b % 2 * tail);
-    fetch_ahead(*halves);
-    for (int i = scales_at(f); i < body; i += 64)
-        fetch_ahead(block + i);
-    return block;
+    const int halves = halves_bytes(f), scales = scales_bytes(f), q = q_bytes(f);
+    const int first = b / 2 * 2, second = b % 2, n = first + 1 < nb ? 2 : 1;
+    const uint8_t *const pair = (const uint8_t *)panel + (size_t)first * (size_t)(halves + scales + q);
+    if (!second)
+        for (int i = 0; i < n * (halves + scales); i += 64)
+            fetch_ahead(pair + i);
+    const uint8_t *const in_scales = pair + n * halves, *const in_q = in_scales + n * scales;
+    return (struct block){(const uint16_t *)(pair + second * halves), in_scales + second * scales, in_q + second * q};
 }
 
 static size_t blocks_bytes(const struct blocks *f, int k)
 {
-    return (size_t)(k / f->n) * (size_t)(body_bytes(f) + 2 * VL * f->n_halves);
+    return (size_t)(k / f->n) * (size_t)(halves_bytes(f) + scales_bytes(f) + q_bytes(f));
 }
 
 /* ---- packing: four k at a time, as one word */
@@ -81,30 +88,30 @@ static void unpack_bits(uint8_t *q, const uint8_t *from, int r, int n, int bits,
             store_u32(q + i, (shift ? load_u32(q + i) : 0) | (load_u32(from + 4 * r) >> at & mask) << shift);
 }
 
-INLINE void pack_row(const struct blocks *f, uint8_t *body, uint16_t *halves, const uint8_t *block, int r)
+/* row r of a block of the panel <- a file's block */
+INLINE void pack_row(const struct blocks *f, struct block to, const uint8_t *block, int r)
 {
     uint8_t q[BLOCK_MAX];
     f->read(q, block);
     for (int i = 0; i < f->n; i += f->unit) {
-        uint8_t *const unit = body + i * (f->low + f->high) / 8 * VL;
+        uint8_t *const unit = (uint8_t *)to.q + i * (f->low + f->high) / 8 * VL;
         if (f->high)
             pack_bits(unit, r, q + i, f->unit, f->high, f->low);
         pack_bits(unit + f->unit * f->high / 8 * VL, r, q + i, f->unit, f->low, 0);
     }
     for (int i = 0; i < f->n_scales; i++)
-        body[scales_at(f) + i * VL + r] = block[f->scales + i];
+        ((uint8_t *)to.scales)[i * VL + r] = block[f->scales + i];
     for (int i = 0; i < f->n_halves; i++)
-        halves[i * VL + r] = load_u16(block + f->halves + 2 * i);
+        ((uint16_t *)to.halves)[i * VL + r] = load_u16(block + f->halves + 2 * i);
 }
 
 INLINE void blocks_pack(const struct blocks *f, void *panel, const uint8_t *const *rows, int n_rows, int k)
 {
     static const uint8_t zero[BLOCK_MAX] = {0};  /* no block has more bytes */
     for (int b = 0; b < k / f->n; b++) {
-        const uint16_t *halves;
-        const uint8_t *const body = block_at(f, panel, b, k / f->n, &halves);
+        const struct block to = block_at(f, panel, b, k / f->n);
         for (int r = 0; r < VL; r++)
-            pack_row(f, (uint8_t *)body, (uint16_t *)halves, r < n_rows ? rows[r] + (size_t)b * (size_t)f->bytes : zero, r);
+            pack_row(f, to, r < n_rows ? rows[r] + (size_t)b * (size_t)f->bytes : zero, r);
     }
 }
 
@@ -113,17 +120,16 @@ static void blocks_unpack(const struct blocks *f, float *y, const void *panel, i
     for (int b = 0; b < k / f->n; b++) {
         uint8_t q[BLOCK_MAX];
         float d[2];
-        const uint16_t *halves;
-        const uint8_t *const body = block_at(f, panel, b, k / f->n, &halves);
+        const struct block block = block_at(f, panel, b, k / f->n);
         for (int i = 0; i < f->n; i += f->unit) {
-            const uint8_t *const unit = body + i * (f->low + f->high) / 8 * VL;
+            const uint8_t *const unit = block.q + i * (f->low + f->high) / 8 * VL;
             unpack_bits(q + i, unit + f->unit * f->high / 8 * VL, lane, f->unit, f->low, 0);
             if (f->high)
                 unpack_bits(q + i, unit, lane, f->unit, f->high, f->low);
         }
         for (int i = 0; i < f->n_halves; i++)
-            d[i] = f16_to_f32(halves[i * VL + lane]);
-        f->values(y + (size_t)b * (size_t)f->n, q, d, body + scales_at(f) + lane, VL);
+            d[i] = f16_to_f32(block.halves[i * VL + lane]);
+        f->values(y + (size_t)b * (size_t)f->n, q, d, block.scales + lane, VL);
     }
 }
 

@@ -38,11 +38,10 @@ INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, 
         vf sums[PL_TILE_MAX];                                                                                       \
         acc_zero(nt, sums);                                                                                         \
         for (int b = 0; b < k / 256; b++) {                                                                         \
-            const uint16_t *halves;                                                                                 \
-            const uint8_t *const p = block_at(&f##_blocks, panel, b, k / 256, &halves);                             \
+            const struct block block = block_at(&f##_blocks, panel, b, k / 256);                                    \
             for (int j = 0; j < 8; j++, a += nt * PL_I8_BLOCK_BYTES) {                                              \
                 struct groups g;                                                                                    \
-                f##_groups(&g, p, halves, j);                                                                       \
+                f##_groups(&g, block, j);                                                                           \
                 add(nt, sums, &g, nt, 0, a);                                                                        \
             }                                                                                                       \
         }                                                                                                           \
@@ -67,14 +66,14 @@ INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, 
     GROUP_TILE(f, add) NARROW(f##_tile)                                                                             \
     GROUP_PART(f, add, 6) GROUP_PART(f, add, 7) GROUP_PART(f, add, 8) GROUP_PART(f, add, 9)                         \
     GROUP_PART(f, add, 10) GROUP_PART(f, add, 11) GROUP_PART(f, add, 12)                                            \
-    static void f##_block(int nt, float *y, const uint8_t *block, const uint16_t *halves, const char *x)            \
+    static void f##_block(int nt, float *y, struct block block, const char *x)                                      \
     {                                                                                                               \
         static void (*const parts[])(float *, const struct groups *, int, int, const char *) = {                    \
             [6] = f##_part_6, f##_part_7, f##_part_8, f##_part_9, f##_part_10, f##_part_11, f##_part_12};           \
         const int n_parts = (nt + VECTOR_MAX - 1) / VECTOR_MAX;                                                     \
         struct groups g[8];                                                                                         \
         for (int j = 0; j < 8; j++)                                                                                 \
-            f##_groups(g + j, block, halves, j);                                                                    \
+            f##_groups(g + j, block, j);                                                                            \
         for (int i = 0; i < n_parts; i++) {                                                                         \
             const int first = nt * i / n_parts;                                                                     \
             parts[nt * (i + 1) / n_parts - first](y + first * VL, g, nt, first, x);                                 \
@@ -85,9 +84,8 @@ INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, 
         for (int p = 0; p < n_panels; p++, y += nt * VL, panels = (const char *)panels + panel_bytes) {             \
             __builtin_memset(y, 0, sizeof *y * (size_t)(nt * VL));                                                  \
             for (int b = 0; b < k / 256; b++) {                                                                     \
-                const uint16_t *halves;                                                                             \
-                const uint8_t *const block = block_at(&f##_blocks, panels, b, k / 256, &halves);                    \
-                f##_block(nt, y, block, halves, (const char *)x + (size_t)b * 8 * (size_t)nt * PL_I8_BLOCK_BYTES);  \
+                const struct block block = block_at(&f##_blocks, panels, b, k / 256);                               \
+                f##_block(nt, y, block, (const char *)x + (size_t)b * 8 * (size_t)nt * PL_I8_BLOCK_BYTES);          \
             }                                                                                                       \
         }                                                                                                           \
     }                                                                                                               \

@@ -21,9 +21,8 @@ INLINE void iq4_nl_tile(const int nt, float *y, const void *panel, const void *x
     struct sums sums;
     sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
-        const uint16_t *d;
-        const uint8_t *const p = block_at(&iq4_nl_blocks, panel, b, k / 32, &d);
-        step4_bytes(nt, &sums, p, vf_from_f16(d), a, iq4_table);
+        const struct block block = block_at(&iq4_nl_blocks, panel, b, k / 32);
+        step4_bytes(nt, &sums, block.q, vf_from_f16(block.halves), a, iq4_table);
     }
     sums_end(nt, y, &sums);
 }

@@ -25,17 +25,15 @@ INLINE void iq4_xs_tile(const int nt, float *y, const void *panel, const void *x
     struct sums sums;
     sums_begin(nt, &sums);
     for (int b = 0; b < k / 256; b++) {
-        const uint16_t *halves;
-        const uint8_t *const p = block_at(&iq4_xs_blocks, panel, b, k / 256, &halves);
-        const uint8_t *const scales = p + scales_at(&iq4_xs_blocks);
-        const vf d = vf_from_f16(halves);
+        const struct block block = block_at(&iq4_xs_blocks, panel, b, k / 256);
+        const vf d = vf_from_f16(block.halves);
         for (int j = 0; j < 8; j += 4) {
-            vi high = vi_sll(vi_from_u8(scales + j / 4 * VL), 4);
+            vi high = vi_sll(vi_from_u8(block.scales + j / 4 * VL), 4);
             for (int i = j; i < j + 4; i++, a += nt * PL_I8_BLOCK_BYTES, high = vi_srl(high, 2)) {
-                const vi byte = vi_from_u8(scales + (2 + i / 2) * VL);
+                const vi byte = vi_from_u8(block.scales + (2 + i / 2) * VL);
                 const vi low = vi_and(i % 2 ? vi_srl(byte, 4) : byte, vi_set1(15));
                 const vi sc = vi_or(low, vi_and(high, vi_set1(48)));
-                step4_bytes(nt, &sums, p + i * 16 * VL, vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32)))), a, iq4_table);
+                step4_bytes(nt, &sums, block.q + i * 16 * VL, vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32)))), a, iq4_table);
             }
         }
     }

@@ -21,12 +21,12 @@ static void q2_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 
 BLOCKS(q2_k, 256, 84, .unit = 16, .low = 2, .scales = 0, .n_scales = 16, .halves = 80, .n_halves = 2)
 
-INLINE void q2_k_groups(struct groups *g, const uint8_t *block, const uint16_t *halves, int j)
+INLINE void q2_k_groups(struct groups *g, struct block block, int j)
 {
-    const vf d = vf_from_f16(halves), dmin = vf_mul(vf_from_f16(halves + VL), vf_set1(1.0f / 32));
+    const vf d = vf_from_f16(block.halves), dmin = vf_mul(vf_from_f16(block.halves + VL), vf_set1(1.0f / 32));
     for (int h = 0; h < 2; h++) {
-        const uint8_t *const p = block + (2 * j + h) * 4 * VL;
-        const vi sm = vi_from_u8(block + scales_at(&q2_k_blocks) + (2 * j + h) * VL);
+        const uint8_t *const p = block.q + (2 * j + h) * 4 * VL;
+        const vi sm = vi_from_u8(block.scales + (2 * j + h) * VL);
         const vb byte = vb_load(p);
         fetch_ahead(p);
         g->u[h][0] = vb_bits(byte, 0, 3);

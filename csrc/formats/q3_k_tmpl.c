@@ -31,10 +31,10 @@ INLINE vf q3_k_scale(const uint8_t *scales, int j, vf d)
     return vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32))));
 }
 
-INLINE void q3_k_groups(struct groups *g, const uint8_t *block, const uint16_t *halves, int j)
+INLINE void q3_k_groups(struct groups *g, struct block block, int j)
 {
-    const uint8_t *const p = block + j * 12 * VL;
-    const vf d = vf_mul(vf_from_f16(halves), vf_set1(0.125f));  /* as the bytes are 8 q */
+    const uint8_t *const p = block.q + j * 12 * VL;
+    const vf d = vf_mul(vf_from_f16(block.halves), vf_set1(0.125f));  /* as the bytes are 8 q */
     vb upper = vb_load(p);
     fetch_ahead(p);
     for (int h = 0; h < 2; h++) {
@@ -44,7 +44,7 @@ INLINE void q3_k_groups(struct groups *g, const uint8_t *block, const uint16_t *
         g->u[h][1] = vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32));
         g->u[h][2] = vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32));
         g->u[h][3] = vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32));
-        g->w[h] = q3_k_scale(block + scales_at(&q3_k_blocks), 2 * j + h, d);
+        g->w[h] = q3_k_scale(block.scales, 2 * j + h, d);
         upper = vb_bits(upper, 4, 15);
     }
 }

@@ -18,10 +18,9 @@ INLINE void q5_0_tile(const int nt, float *y, const void *panel, const void *x, 
     struct sums sums;
     sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
-        const uint16_t *halves;
-        const uint8_t *const p = block_at(&q5_0_blocks, panel, b, k / 32, &halves);
-        const vf d = vf_from_f16(halves);
-        step5(nt, &sums, p, d, vf_mul(d, vf_set1(-16.0f)), a);
+        const struct block block = block_at(&q5_0_blocks, panel, b, k / 32);
+        const vf d = vf_from_f16(block.halves);
+        step5(nt, &sums, block.q, d, vf_mul(d, vf_set1(-16.0f)), a);
     }
     sums_end(nt, y, &sums);
 }

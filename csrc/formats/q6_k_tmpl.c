@@ -37,12 +37,12 @@ INLINE void q6_k_group(vb *u, const uint8_t *p)
     u[3] = vb_or(vb_bits(hi, 4, 15), vb_bits(upper, 2, 48));
 }
 
-INLINE void q6_k_groups(struct groups *g, const uint8_t *block, const uint16_t *halves, int j)
+INLINE void q6_k_groups(struct groups *g, struct block block, int j)
 {
-    const vf d = vf_from_f16(halves);
+    const vf d = vf_from_f16(block.halves);
     for (int h = 0; h < 2; h++) {
-        g->w[h] = vf_mul(d, vf_from_i(vi_from_i8(block + scales_at(&q6_k_blocks) + (2 * j + h) * VL)));
-        q6_k_group(g->u[h], block + (2 * j + h) * 12 * VL);
+        g->w[h] = vf_mul(d, vf_from_i(vi_from_i8(block.scales + (2 * j + h) * VL)));
+        q6_k_group(g->u[h], block.q + (2 * j + h) * 12 * VL);
     }
 }
 

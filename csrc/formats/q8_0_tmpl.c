@@ -65,9 +65,8 @@ INLINE void q8_0_tile(const int nt, float *y, const void *panel, const void *x, 
     struct sums sums;
     sums_begin(nt, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
-        const uint16_t *d;
-        const uint8_t *const p = block_at(&q8_0_blocks, panel, b, k / 32, &d);
-        q8_0_step(nt, &sums, p, vf_from_f16(d), a);
+        const struct block block = block_at(&q8_0_blocks, panel, b, k / 32);
+        q8_0_step(nt, &sums, block.q, vf_from_f16(block.halves), a);
     }
     sums_end(nt, y, &sums);
 }
