@@ -12,16 +12,16 @@
 #endif
 
 /* A tile asks for weights this many bytes ahead of its loads: the hardware stops at every 4 KiB page and
- * does not run far enough ahead of a tile of several tokens. */
-#if !defined(AHEAD)
-#define AHEAD 8192
+ * does not run far enough ahead. They come to L2, which has room for more lines under way than L1. */
+#if !defined(AHEAD_L2)
+#define AHEAD_L2 6144
 #endif
 static inline void fetch_ahead(const void *p)
 {
-#if defined(AHEAD_L2)
     prefetch_l2((const char *)p + AHEAD_L2);
+#if defined(AHEAD_L1)
+    prefetch_l1((const char *)p + AHEAD_L1);
 #endif
-    prefetch((const char *)p + AHEAD);
 }
 
 /* One instance of a tile body per width, and the table that the framework indexes by it. */

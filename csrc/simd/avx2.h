@@ -158,4 +158,4 @@ static inline vi vi_from_d8(d8 acc) { return acc; }
 #endif
 
 /* gcc 12 drops __builtin_prefetch under a target pragma */
-static inline void prefetch(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
+static inline void prefetch_l2(const void *p) { __asm__ volatile("prefetcht1 %0" : : "m"(*(const char *)p)); }

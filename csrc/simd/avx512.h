@@ -96,4 +96,4 @@ static inline vf vf_dot_bf16(vf acc, vb w, const uint32_t *a)
 #endif
 
 /* gcc 12 drops __builtin_prefetch under a target pragma */
-static inline void prefetch(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
+static inline void prefetch_l2(const void *p) { __asm__ volatile("prefetcht1 %0" : : "m"(*(const char *)p)); }

@@ -128,5 +128,5 @@ static inline d8 d8_init(const int32_t *z) { return vi_set1(*z); }
 static inline d8 d8_dot(d8 acc, w8 u, const int8_t *a) { return d4_dot(acc, u, a); }
 static inline vi vi_from_d8(d8 acc) { return acc; }
 
-static inline void prefetch(const void *p) { __builtin_prefetch(p); }
+static inline void prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 #undef EACH
