@@ -10,13 +10,19 @@ enum { PANELS = 16 };  /* multiplied by one call at most */
 
 struct chunks { int per_chunk, n_panels, n; };
 
-/* Of output i. n_tiles: of tokens */
-static struct chunks chunks_of(const struct pl_run *run, const struct pl_op *op, int i, int n_tiles)
+static int n_panels_of(const struct pl_run *run, const struct pl_op *op, int i)
+{
+    const int vl = run->p->kernels->vl;
+    return (run->p->matrices[op->weight[i]].n_rows + vl - 1) / vl;
+}
+
+/* Of output i. n_tiles: of tokens; all: panels of all outputs, whose chunks are to be of one size */
+static struct chunks chunks_of(const struct pl_run *run, const struct pl_op *op, int i, int n_tiles, int all)
 {
     const struct pl_matrix *const w = &run->p->matrices[op->weight[i]];
     const int64_t up = op->kind == PL_MATMUL_SWIGLU ? run->p->matrices[op->weight[1]].panel_bytes : 0;
-    const int vl = run->p->kernels->vl, n_panels = (w->n_rows + vl - 1) / vl;
-    const int fair = n_panels / ((n_tiles > 1 ? REUSED_UNITS : READ_UNITS) * run->n_members);
+    const int n_panels = n_panels_of(run, op, i);
+    const int fair = all / ((n_tiles > 1 ? REUSED_UNITS : READ_UNITS) * run->n_members);
     int per_chunk = (int)(run->p->chunk_bytes / (w->panel_bytes + up));
     per_chunk = per_chunk < fair ? per_chunk : fair;
     per_chunk = per_chunk > 1 ? per_chunk : 1;
@@ -95,9 +101,11 @@ void pl_matmul(const struct pl_run *run, const struct pl_op *op, int member)
     const struct pl_buffer *const in = &run->p->buffers[op->in[0]];
     const int n_mats = op->n_out, n_tiles = pl_n_act_tiles(run->rows[in->domain], run->p->kernels->tile_max[in->act]);
     struct chunks chunks[3];
-    int n_units = 0;
+    int n_units = 0, all = 0;
+    for (int i = 0; i < n_mats; i++)
+        all += n_panels_of(run, op, i);
     for (int i = 0; i < n_mats; i++) {
-        chunks[i] = chunks_of(run, op, i, n_tiles);
+        chunks[i] = chunks_of(run, op, i, n_tiles, all);
         n_units += chunks[i].n;
     }
     struct pl_supply *const supply = run->supply + (op - run->p->ops) * run->p->n_threads;
