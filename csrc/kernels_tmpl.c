@@ -15,14 +15,18 @@
  * does not run far enough ahead. They come to L2, which has room for more lines under way than L1. */
 #if !defined(AHEAD_L2)
 #define AHEAD_L2 6144
+#define AHEAD_NEAR 3072  /* of a tile so light that the core runs ahead by itself */
+#else
+#define AHEAD_NEAR AHEAD_L2
 #endif
-static inline void fetch_ahead(const void *p)
+static inline void fetch(const void *p, size_t ahead)
 {
-    prefetch_l2((const char *)p + AHEAD_L2);
+    prefetch_l2((const char *)p + ahead);
 #if defined(AHEAD_L1)
     prefetch_l1((const char *)p + AHEAD_L1);
 #endif
 }
+static inline void fetch_ahead(const void *p) { fetch(p, AHEAD_L2); }
 
 /* One instance of a tile body per width, and the table that the framework indexes by it. */
 #define TILE(body, n)                                                                                                        \

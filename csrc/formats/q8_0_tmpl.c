@@ -51,7 +51,7 @@ INLINE void q8_0_step(const int nt, struct sums *sums, const uint8_t *p, vf w, c
         dot[t] = d8_init(a.z + t);
     for (int g = 0; g < 8; g++, p += 4 * VL) {
         const w8 u = w8_from(vb_load(p));
-        fetch_ahead(p);
+        fetch(p, nt > 1 ? AHEAD_L2 : AHEAD_NEAR);
         UNROLL for (int t = 0; t < nt; t++)
             dot[t] = d8_dot(dot[t], u, a.q + 32 * t + 4 * g);
     }
