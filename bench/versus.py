@@ -4,10 +4,10 @@
     python bench/versus.py MODEL.gguf --peer "llama.cpp=A/bin/python" --peer "repack off=B/bin/python"
 
 Engines take turns, in random order within a round, so that a machine whose speed drifts is fair to all. A
-ratio is the median of the rounds' ratios, with its 95 % bootstrap interval. Before each round the machine's
-own limits are measured: bytes per second read from memory, multiply-adds per second of the instructions that
-the kernels use. Each engine lives in a process of its own. A peer is an interpreter that has
-llama-cpp-python; one that has not is named and skipped. Leave the machine alone meanwhile.
+ratio is the median of the rounds' ratios, with its 95 % bootstrap interval. Just before and after each run of
+ours the machine's own limits are measured: bytes per second read from memory, multiply-adds per second of the
+instructions that the kernels use. Each engine lives in a process of its own. A peer is an interpreter that
+has llama-cpp-python; one that has not is named and skipped. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -127,14 +127,14 @@ def measure(
     """All engines in turn, `rounds` times after one that does not count."""
     row, order = Row(test.name, {name: [] for name in engines}), random.Random(test.name)
     for i in range(rounds + 1):
-        limit = test.limit(model, probe())
         for name in order.sample(list(engines), len(engines)):
             time.sleep(pause)
+            limits = [test.limit(model, probe())] if name == OURS else []
             seconds = engines[name](test.do, **test.arguments)
             if i:
                 row.speed[name].append(test.n * test.n_seqs / seconds)
-        if i:
-            row.limit.append(limit)
+            if i and name == OURS:
+                row.limit.append((limits[0] + test.limit(model, probe())) / 2)
     return row
 
 
