@@ -129,12 +129,13 @@ def measure(
     for i in range(rounds + 1):
         for name in order.sample(list(engines), len(engines)):
             time.sleep(pause)
-            limits = [test.limit(model, probe())] if name == OURS else []
+            before = probe() if name == OURS else None
             seconds = engines[name](test.do, **test.arguments)
-            if i:
-                row.speed[name].append(test.n * test.n_seqs / seconds)
-            if i and name == OURS:
-                row.limit.append((limits[0] + test.limit(model, probe())) / 2)
+            if not i:
+                continue
+            row.speed[name].append(test.n * test.n_seqs / seconds)
+            if before:
+                row.limit.append((test.limit(model, before) + test.limit(model, probe())) / 2)
     return row
 
 
