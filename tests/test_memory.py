@@ -39,7 +39,6 @@ def may_lock(n: int) -> bool:
     return not refused
 
 
-@pytest.mark.skipif(not STATUS.is_file(), reason="no /proc")
 @pytest.mark.skipif(not may_lock(64 << 20), reason="this user may not lock 64 MiB of memory")
 def test_locked_weights_are_unlocked_by_close(path: str) -> None:
     before = locked()
