@@ -46,8 +46,9 @@ class KVPlan:
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of one block over all layers and heads."""
-        return self.head_bytes * self.n_kv_heads * self.n_layers
+        """Bytes from one block to the next, which holds all layers and heads: an odd number of heads, lest a
+        power of two send the same head of all blocks to the same few sets of a cache."""
+        return self.head_bytes * (self.n_kv_heads * self.n_layers | 1)
 
 
 @dataclass
