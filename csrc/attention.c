@@ -100,6 +100,7 @@ static void attend_chunk(const struct pl_run *run, const struct unit *u, const f
     const struct pl_program *const p = run->p;
     const int first_row = row_of(run, u->domain, u->tile.row), last = last_pos(run, u);
     const int32_t *const table = run->b->block_table + (int64_t)run->b->seq[first_row] * run->b->max_blocks;
+    const char *const head = p->kv.base + ((int64_t)u->layer * p->n_kv_heads + u->kv_head) * p->kv.head_bytes;
     memset(s.o, 0, sizeof(float) * (size_t)(u->nq * pl_v_dim(p->head_dim)));
     for (int i = 0; i < u->nq; i++) {
         s.m[i] = -1e30f;
@@ -108,16 +109,19 @@ static void attend_chunk(const struct pl_run *run, const struct unit *u, const f
     const int first = chunk * (PL_KEY_CHUNK / PL_KV_BLOCK);
     for (int block = first; block < first + PL_KEY_CHUNK / PL_KV_BLOCK && block * PL_KV_BLOCK <= last; block++) {
         uint32_t visible[PL_QUERY_MAX], any = 0;
-        for (int i = 0; i < u->nq; i++) {
-            const int pos = run->b->pos[row_of(run, u->domain, u->tile.row + i / u->n_heads)];
-            visible[i] = visible_keys(pos, block * PL_KV_BLOCK, u->window);
-            any |= visible[i];
+        for (int t = 0, i = 0; t < u->tile.n; t++) {
+            const uint32_t keys = visible_keys(run->b->pos[row_of(run, u->domain, u->tile.row + t)], block * PL_KV_BLOCK, u->window);
+            for (int h = 0; h < u->n_heads; h++)
+                visible[i++] = keys;
+            any |= keys;
         }
         if (!any)
             continue;
         const int n_keys = 32 - __builtin_clz(any);
-        const char *const k = p->kv.base + table[block] * p->kv.block_bytes + ((int64_t)u->layer * p->n_kv_heads + u->kv_head) * p->kv.head_bytes;
-        p->kernels->attend[p->kv.dtype][u->nq](s.o, s.m, s.l, q, k, k + p->kv.k_bytes, p->head_dim, n_keys, visible);
+        const char *const k = head + table[block] * p->kv.block_bytes;
+        const int next = (block + 1) * PL_KV_BLOCK <= last ? block + 1 : block;
+        const ptrdiff_t ahead = (table[next] - table[block]) * p->kv.block_bytes;
+        p->kernels->attend[p->kv.dtype][u->nq](s.o, s.m, s.l, q, k, k + p->kv.k_bytes, p->head_dim, n_keys, visible, ahead);
     }
 }
 

@@ -65,9 +65,10 @@ enum pl_kv_dtype { PL_KV_F16, PL_KV_F32, PL_KV_BF16, PL_KV_Q8_0, PL_N_KV };
  * 2018; Dao et al. 2022): m' = max(m, max s), o' = o e^(m-m') + sum e^(s-m') v, l' likewise.
  *   o [nq][v_dim], m [nq], l [nq]   running state, start 0, -1e30, 0
  *   q [head_dim][nq]                queries, already times the softmax scale
- *   visible [nq]                    the keys that a query may see, key j as bit j; none past n_keys */
-typedef void pl_attend_fn(float *o, float *m, float *l, const float *q, const void *k,
-                          const void *v, int head_dim, int n_keys, const uint32_t *visible);
+ *   visible [nq]                    the keys that a query may see, key j as bit j; none past n_keys
+ *   ahead                           bytes from this block to the one that is wanted next, 0 if none is */
+typedef void pl_attend_fn(float *o, float *m, float *l, const float *q, const void *k, const void *v,
+                          int head_dim, int n_keys, const uint32_t *visible, ptrdiff_t ahead);
 
 struct pl_kernels {
     const char *name;

@@ -116,7 +116,7 @@ static void fill_queries(struct scene *s, enum fill fill, float gain)
 static void attend_tile(const struct pl_kernels *kn, struct scene *s)
 {
     pl_attend_fn *const attend = kn->attend[s->dtype][s->nq];
-    attend(s->o, s->m, s->l, s->q, s->k, s->v, s->head_dim, s->n_keys, s->visible);
+    attend(s->o, s->m, s->l, s->q, s->k, s->v, s->head_dim, s->n_keys, s->visible, 0);
 }
 
 /* query i from the state (o, m, l) before, alone */
@@ -139,7 +139,7 @@ static void attend_alone(const struct pl_kernels *kn, const struct scene *s, str
     for (int d = 0; d < s->head_dim; d++)
         q[d] = s->q[d * s->nq + i];
     pl_attend_fn *const attend = kn->attend[s->dtype][1];
-    attend(y->o, &y->m, &y->l, q, s->k, s->v, s->head_dim, n_keys, s->visible + i);
+    attend(y->o, &y->m, &y->l, q, s->k, s->v, s->head_dim, n_keys, s->visible + i, 0);
 }
 
 static void expect_state(const char *what, const struct scene *s, int i, const struct single *y)

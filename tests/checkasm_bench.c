@@ -97,7 +97,7 @@ CALL(attend)
 {
     static const uint32_t visible[PL_QUERY_MAX] = {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u};
     static float m[PL_QUERY_MAX], l[PL_QUERY_MAX];
-    kn->attend[job->kind][job->nt](out, m, l, in, panel, tile, job->n, PL_KV_BLOCK, visible);
+    kn->attend[job->kind][job->nt](out, m, l, in, panel, tile, job->n, PL_KV_BLOCK, visible, 0);
 }
 
 CALL(rmsnorm) { kn->rmsnorm(out, in, in2, job->n, 1e-5f); }

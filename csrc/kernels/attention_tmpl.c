@@ -1,33 +1,48 @@
 /* Attention of a tile of queries over one KV block. f32 FMA throughout: prefill and decode then give
  * the same bits. */
 
-/* acc_i += q_i . K over the dimensions [d0, d1), for VL keys from key0 */
-INLINE void dot_keys(const int nq, vf *acc, const float *q, const void *k, int key0, int d0, int d1, const int dtype)
+/* Vectors of a block under way at once. An FMA waits for the one before it as long as four others take, so one or two
+ * queries need more sums than their own; the sums are the same. */
+INLINE int at_once(const int nq, const int most) { return nq > 2 ? 1 : most < 4 ? most : 4; }
+
+/* acc [n][nq] += q . K over the dimensions [d0, d1), for n VL keys from key0. What is read is asked for `ahead` bytes
+ * further on, once. */
+INLINE void dot_keys(const int nq, const int n, vf *acc, const float *q, const void *k, int key0, int d0, int d1,
+                     ptrdiff_t ahead, const int dtype)
 {
     for (int d = d0; d < d1; d++) {
-        const vf kd = kv_load(k, (size_t)d * PL_KV_BLOCK + (size_t)key0, dtype);
+        const size_t at = (size_t)d * PL_KV_BLOCK + (size_t)key0;
+        vf kd[4];
+        UNROLL for (int j = 0; j < n; j++)
+            kd[j] = kv_load(k, at + (size_t)(j * VL), dtype);
+        kv_fetch(k, at, n * VL, ahead, dtype);
         UNROLL for (int i = 0; i < nq; i++)
-            acc[i] = vf_fma(vf_set1(q[d * nq + i]), kd, acc[i]);
+            UNROLL for (int j = 0; j < n; j++)
+                acc[j * nq + i] = vf_fma(vf_set1(q[d * nq + i]), kd[j], acc[j * nq + i]);
     }
 }
 
-/* s [nq][PL_KV_BLOCK] = q . K for VL keys from key0 */
-INLINE void scores(const int nq, float *s, const float *q, const void *k, int key0, int head_dim, const int dtype)
+/* s [nq][PL_KV_BLOCK] = q . K for n VL keys from key0 */
+INLINE void scores(const int nq, const int n, float *s, const float *q, const void *k, int key0, int head_dim,
+                   ptrdiff_t ahead, const int dtype)
 {
     vf acc[PL_QUERY_MAX];
-    acc_zero(nq, acc);
+    acc_zero(n * nq, acc);
     if (dtype != PL_KV_Q8_0)
-        dot_keys(nq, acc, q, k, key0, 0, head_dim, dtype);
+        dot_keys(nq, n, acc, q, k, key0, 0, head_dim, ahead, dtype);
     for (int d = 0; d < head_dim && dtype == PL_KV_Q8_0; d += KV_GROUP) {
         vf sum[PL_QUERY_MAX];
-        acc_zero(nq, sum);
-        dot_keys(nq, sum, q, k, key0, d, d + KV_GROUP < head_dim ? d + KV_GROUP : head_dim, dtype);
-        const vf scale = vf_from_f16(kv_scales(k, head_dim) + d + key0);
-        UNROLL for (int i = 0; i < nq; i++)
-            acc[i] = vf_fma(sum[i], scale, acc[i]);
+        acc_zero(n * nq, sum);
+        dot_keys(nq, n, sum, q, k, key0, d, d + KV_GROUP < head_dim ? d + KV_GROUP : head_dim, ahead, dtype);
+        UNROLL for (int j = 0; j < n; j++) {
+            const vf scale = vf_from_f16(kv_scales(k, head_dim) + d + key0 + j * VL);
+            UNROLL for (int i = 0; i < nq; i++)
+                acc[j * nq + i] = vf_fma(sum[j * nq + i], scale, acc[j * nq + i]);
+        }
     }
     UNROLL for (int i = 0; i < nq; i++)
-        vf_store(s + i * PL_KV_BLOCK + key0, acc[i]);
+        UNROLL for (int j = 0; j < n; j++)
+            vf_store(s + i * PL_KV_BLOCK + key0 + j * VL, acc[j * nq + i]);
 }
 
 /* s <- e^(s - m') where visible, else 0; m <- m', l <- l c + sum; returns c = e^(m - m') */
@@ -52,43 +67,59 @@ INLINE float softmax_step(float *s, float *m, float *l, uint32_t visible)
     return c[0];
 }
 
-INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, const void *k,
-                   const void *v, int head_dim, int n_keys, const uint32_t *visible, const int dtype)
+/* o [nq][v_dim] <- o c + s . V for n VL dimensions from d. seen: keys that every query sees; elsewhere a hidden NaN
+ * times 0 would be NaN. */
+INLINE void add_values(const int nq, const int n, float *o, const float *s, const float *c, const void *v, int d, int v_dim,
+                       int n_keys, const uint32_t *visible, uint32_t seen, ptrdiff_t ahead, const int dtype)
+{
+    vf acc[PL_QUERY_MAX], vd[4];
+    UNROLL for (int i = 0; i < nq; i++)
+        UNROLL for (int j = 0; j < n; j++)
+            acc[j * nq + i] = vf_mul(vf_load(o + i * v_dim + d + j * VL), vf_set1(c[i]));
+    for (int key = 0; key < n_keys; key++) {
+        UNROLL for (int j = 0; j < n; j++)
+            vd[j] = kv_value(v, key, d + j * VL, v_dim, dtype);
+        kv_fetch(v, (size_t)(key * v_dim + d), n * VL, ahead, dtype);
+        if (seen >> key & 1)
+            UNROLL for (int i = 0; i < nq; i++)
+                UNROLL for (int j = 0; j < n; j++)
+                    acc[j * nq + i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd[j], acc[j * nq + i]);
+        else
+            UNROLL for (int i = 0; i < nq; i++)
+                if (visible[i] >> key & 1)
+                    UNROLL for (int j = 0; j < n; j++)
+                        acc[j * nq + i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd[j], acc[j * nq + i]);
+    }
+    UNROLL for (int i = 0; i < nq; i++)
+        UNROLL for (int j = 0; j < n; j++)
+            vf_store(o + i * v_dim + d + j * VL, acc[j * nq + i]);
+}
+
+INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, const void *k, const void *v,
+                   int head_dim, int n_keys, const uint32_t *visible, ptrdiff_t ahead, const int dtype)
 {
     float s[PL_QUERY_MAX * PL_KV_BLOCK] = {0}, c[PL_QUERY_MAX];
     const int v_dim = (head_dim + 15) / 16 * 16;
-    for (int key = 0; key < n_keys; key += VL)
-        scores(nq, s, q, k, key, head_dim, dtype);
-    uint32_t seen = ~UINT32_C(0);  /* by every query; elsewhere a hidden NaN times 0 would be NaN */
+    const int n_k = at_once(nq, PL_KV_BLOCK / VL), n_v = at_once(nq, 4);
+    for (int key = 0; key < n_keys; key += n_k * VL)
+        scores(nq, n_k, s, q, k, key, head_dim, ahead, dtype);
+    uint32_t seen = ~UINT32_C(0);
     for (int i = 0; i < nq; i++) {
         c[i] = softmax_step(s + i * PL_KV_BLOCK, m + i, l + i, visible[i]);
         seen &= visible[i];
     }
-    for (int d = 0; d < v_dim; d += VL) {
-        vf acc[PL_QUERY_MAX];
-        UNROLL for (int i = 0; i < nq; i++)
-            acc[i] = vf_mul(vf_load(o + i * v_dim + d), vf_set1(c[i]));
-        for (int key = 0; key < n_keys; key++) {
-            const vf vd = kv_value(v, key, d, v_dim, dtype);
-            if (seen >> key & 1) {
-                UNROLL for (int i = 0; i < nq; i++)
-                    acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
-                continue;
-            }
-            UNROLL for (int i = 0; i < nq; i++)
-                if (visible[i] >> key & 1)
-                    acc[i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd, acc[i]);
-        }
-        UNROLL for (int i = 0; i < nq; i++)
-            vf_store(o + i * v_dim + d, acc[i]);
-    }
+    int d = 0;
+    for (; d + n_v * VL <= v_dim; d += n_v * VL)
+        add_values(nq, n_v, o, s, c, v, d, v_dim, n_keys, visible, seen, ahead, dtype);
+    for (; d < v_dim; d += VL)
+        add_values(nq, 1, o, s, c, v, d, v_dim, n_keys, visible, seen, ahead, dtype);
 }
 
 #define ATTEND(kv, n)                                                                            \
-    static void attend_##kv##_##n(float *o, float *m, float *l, const float *q, const void *k,  \
-                                  const void *v, int head_dim, int n_keys, const uint32_t *visible)  \
+    static void attend_##kv##_##n(float *o, float *m, float *l, const float *q, const void *k, const void *v, \
+                                  int head_dim, int n_keys, const uint32_t *visible, ptrdiff_t ahead)  \
     {                                                                                            \
-        attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, PL_KV_##kv);         \
+        attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, ahead, PL_KV_##kv);               \
     }
 #define ATTENDS(kv, name)                                                                        \
     ATTEND(kv, 1) ATTEND(kv, 2) ATTEND(kv, 3) ATTEND(kv, 4) ATTEND(kv, 5) ATTEND(kv, 6)          \

@@ -16,6 +16,15 @@ INLINE vf kv_load(const void *p, size_t i, const int dtype)
 /* the scales that follow PL_KV_BLOCK vectors of dim int8 */
 static inline const uint16_t *kv_scales(const void *p, int dim) { return (const uint16_t *)((const char *)p + PL_KV_BLOCK * dim); }
 
+/* asks for the lines that begin among n values from the i-th on, `ahead` bytes further on */
+INLINE void kv_fetch(const void *p, size_t i, const int n, ptrdiff_t ahead, const int dtype)
+{
+    const int size = dtype == PL_KV_F32 ? 4 : dtype == PL_KV_Q8_0 ? 1 : 2;
+    const char *const at = (const char *)p + i * (size_t)size;
+    for (int j = 0; j < n * size; j += 64)
+        prefetch_l2(at + j + ahead);
+}
+
 /* VL dimensions, from d on, of a key's value */
 INLINE vf kv_value(const void *v, int key, int d, int v_dim, const int dtype)
 {
