@@ -93,7 +93,8 @@ static void gather_queries(const struct pl_run *run, const struct pl_op *op, con
         }
 }
 
-struct state { float *m, *l, *o; };  /* [nq], [nq], [nq][v_dim] */
+struct state { float *m, *l, *o; };  /* [nq], [nq], [nq][v_dim]; o where a cache line begins */
+enum { STATE_HEAD = 32 };            /* floats before o */
 
 static void attend_chunk(const struct pl_run *run, const struct unit *u, const float *q, int chunk, struct state s)
 {
@@ -143,10 +144,10 @@ static void store(const struct pl_run *run, const struct pl_op *op, const struct
 
 static struct state state_at(float *p)
 {
-    return (struct state){p, p + PL_QUERY_MAX, p + 2 * PL_QUERY_MAX};
+    return (struct state){p, p + PL_QUERY_MAX, p + STATE_HEAD};
 }
 
-static size_t state_floats(const struct pl_run *run) { return (size_t)PL_QUERY_MAX * (size_t)(pl_v_dim(run->p->head_dim) + 2); }
+static size_t state_floats(const struct pl_run *run) { return STATE_HEAD + (size_t)(PL_QUERY_MAX * pl_v_dim(run->p->head_dim)); }
 
 static int cancelled(const struct pl_run *run) { return atomic_load_explicit(&run->b->cancel, memory_order_relaxed); }
 

@@ -10,7 +10,8 @@ INLINE int at_once(const int nq, const int most) { return nq > 2 ? 1 : most < 4 
 INLINE void dot_keys(const int nq, const int n, vf *acc, const float *q, const void *k, int key0, int d0, int d1,
                      ptrdiff_t ahead, const int dtype)
 {
-    for (int d = d0; d < d1; d++) {
+    q += d0 * nq;
+    for (int d = d0; d < d1; d++, q += nq) {
         const size_t at = (size_t)d * PL_KV_BLOCK + (size_t)key0;
         vf kd[4];
         UNROLL for (int j = 0; j < n; j++)
@@ -18,7 +19,7 @@ INLINE void dot_keys(const int nq, const int n, vf *acc, const float *q, const v
         kv_fetch(k, at, n * VL, ahead, dtype);
         UNROLL for (int i = 0; i < nq; i++)
             UNROLL for (int j = 0; j < n; j++)
-                acc[j * nq + i] = vf_fma(vf_set1(q[d * nq + i]), kd[j], acc[j * nq + i]);
+                acc[j * nq + i] = vf_fma(vf_set1(q[i]), kd[j], acc[j * nq + i]);
     }
 }
 
@@ -45,26 +46,53 @@ INLINE void scores(const int nq, const int n, float *s, const float *q, const vo
             vf_store(s + i * PL_KV_BLOCK + key0 + j * VL, acc[j * nq + i]);
 }
 
-/* s <- e^(s - m') where visible, else 0; m <- m', l <- l c + sum; returns c = e^(m - m') */
-INLINE float softmax_step(float *s, float *m, float *l, uint32_t visible)
+/* The softmax of all queries takes three rounds: each of them alone would wait for itself. */
+
+/* the largest of m and the visible s */
+INLINE float visible_max(const float *s, float m, uint32_t visible)
 {
-    vf max = vf_set1(*m);
+    vf max = vf_set1(m);
     for (int i = 0; i < PL_KV_BLOCK; i += VL)
         max = vf_max(vf_select(vm_from_bits(visible >> i), vf_load(s + i), max), max);
-    const float m2 = vf_hmax(max);
-    vf sum = vf_zero();
-    for (int i = 0; i < PL_KV_BLOCK; i += VL) {
-        const vf e = vf_exp(vf_sub(vf_load(s + i), vf_set1(m2)));
-        const vf p = vf_keep(vm_from_bits(visible >> i), e);
-        vf_store(s + i, p);
-        sum = vf_add(sum, p);
+    return vf_hmax(max);
+}
+
+/* s <- e^(s - m) where visible, else 0 */
+INLINE void weigh(float *s, float m, uint32_t visible)
+{
+    for (int i = 0; i < PL_KV_BLOCK; i += VL)
+        vf_store(s + i, vf_keep(vm_from_bits(visible >> i), vf_exp(vf_sub(vf_load(s + i), vf_set1(m)))));
+}
+
+INLINE float weight_sum(const float *s)
+{
+    vf sum = vf_load(s);
+    for (int i = VL; i < PL_KV_BLOCK; i += VL)
+        sum = vf_add(sum, vf_load(s + i));
+    return vf_sum(sum);
+}
+
+INLINE float exp_one(float x)
+{
+    float y[VL];
+    vf_store(y, vf_exp(vf_set1(x)));
+    return y[0];
+}
+
+/* s <- e^(s - m') where visible, else 0; m <- m', c <- e^(m - m'), l <- l c + sum */
+INLINE void softmax_step(const int nq, float *s, float *m, float *l, float *c, const uint32_t *visible)
+{
+    for (int i = 0; i < nq; i++) {
+        const float max = visible_max(s + i * PL_KV_BLOCK, m[i], visible[i]);
+        c[i] = m[i] - max;
+        m[i] = max;
     }
-    float c[VL] = {1.0f};
-    if (*m != m2)  /* seldom, after the first blocks */
-        vf_store(c, vf_exp(vf_set1(*m - m2)));
-    *l = *l * c[0] + vf_sum(sum);
-    *m = m2;
-    return c[0];
+    for (int i = 0; i < nq; i++)
+        weigh(s + i * PL_KV_BLOCK, m[i], visible[i]);
+    for (int i = 0; i < nq; i++) {
+        c[i] = c[i] == 0.0f ? 1.0f : exp_one(c[i]);  /* seldom another, after the first blocks */
+        l[i] = l[i] * c[i] + weight_sum(s + i * PL_KV_BLOCK);
+    }
 }
 
 /* o [nq][v_dim] <- o c + s . V for n VL dimensions from d. seen: keys that every query sees; elsewhere a hidden NaN
@@ -76,19 +104,19 @@ INLINE void add_values(const int nq, const int n, float *o, const float *s, cons
     UNROLL for (int i = 0; i < nq; i++)
         UNROLL for (int j = 0; j < n; j++)
             acc[j * nq + i] = vf_mul(vf_load(o + i * v_dim + d + j * VL), vf_set1(c[i]));
-    for (int key = 0; key < n_keys; key++) {
+    for (int key = 0; key < n_keys; key++, s++) {
         UNROLL for (int j = 0; j < n; j++)
             vd[j] = kv_value(v, key, d + j * VL, v_dim, dtype);
         kv_fetch(v, (size_t)(key * v_dim + d), n * VL, ahead, dtype);
         if (seen >> key & 1)
             UNROLL for (int i = 0; i < nq; i++)
                 UNROLL for (int j = 0; j < n; j++)
-                    acc[j * nq + i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd[j], acc[j * nq + i]);
+                    acc[j * nq + i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK]), vd[j], acc[j * nq + i]);
         else
             UNROLL for (int i = 0; i < nq; i++)
                 if (visible[i] >> key & 1)
                     UNROLL for (int j = 0; j < n; j++)
-                        acc[j * nq + i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK + key]), vd[j], acc[j * nq + i]);
+                        acc[j * nq + i] = vf_fma(vf_set1(s[i * PL_KV_BLOCK]), vd[j], acc[j * nq + i]);
     }
     UNROLL for (int i = 0; i < nq; i++)
         UNROLL for (int j = 0; j < n; j++)
@@ -98,16 +126,16 @@ INLINE void add_values(const int nq, const int n, float *o, const float *s, cons
 INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, const void *k, const void *v,
                    int head_dim, int n_keys, const uint32_t *visible, ptrdiff_t ahead, const int dtype)
 {
-    float s[PL_QUERY_MAX * PL_KV_BLOCK] = {0}, c[PL_QUERY_MAX];
+    _Alignas(64) float s[PL_QUERY_MAX * PL_KV_BLOCK];
+    float c[PL_QUERY_MAX];
     const int v_dim = (head_dim + 15) / 16 * 16;
     const int n_k = at_once(nq, PL_KV_BLOCK / VL), n_v = at_once(nq, 4);
-    for (int key = 0; key < n_keys; key += n_k * VL)
+    for (int key = 0; key < PL_KV_BLOCK; key += n_k * VL)
         scores(nq, n_k, s, q, k, key, head_dim, ahead, dtype);
     uint32_t seen = ~UINT32_C(0);
-    for (int i = 0; i < nq; i++) {
-        c[i] = softmax_step(s + i * PL_KV_BLOCK, m + i, l + i, visible[i]);
+    for (int i = 0; i < nq; i++)
         seen &= visible[i];
-    }
+    softmax_step(nq, s, m, l, c, visible);
     int d = 0;
     for (; d + n_v * VL <= v_dim; d += n_v * VL)
         add_values(nq, n_v, o, s, c, v, d, v_dim, n_keys, visible, seen, ahead, dtype);
@@ -135,15 +163,12 @@ ATTENDS(Q8_0, attend_q8_0s)
 
 static void attend_merge(float *m, float *l, float *o, float m2, float l2, const float *o2, int n)
 {
-    float c[2 * VL];
-    const float max = *m > m2 ? *m : m2;
-    vf_store(c, vf_exp(vf_set1(*m - max)));
-    vf_store(c + VL, vf_exp(vf_set1(m2 - max)));
-    *l = *l * c[0] + l2 * c[VL];
+    const float max = *m > m2 ? *m : m2, c = exp_one(*m - max), c2 = exp_one(m2 - max);
+    *l = *l * c + l2 * c2;
     *m = max;
     int i = 0;
     for (; i + VL <= n; i += VL)
-        vf_store(o + i, vf_fma(vf_load(o2 + i), vf_set1(c[VL]), vf_mul(vf_load(o + i), vf_set1(c[0]))));
+        vf_store(o + i, vf_fma(vf_load(o2 + i), vf_set1(c2), vf_mul(vf_load(o + i), vf_set1(c))));
     if (i < n)
-        vf_store_n(o + i, vf_fma(vf_load_n(o2 + i, n - i), vf_set1(c[VL]), vf_mul(vf_load_n(o + i, n - i), vf_set1(c[0]))), n - i);
+        vf_store_n(o + i, vf_fma(vf_load_n(o2 + i, n - i), vf_set1(c2), vf_mul(vf_load_n(o + i, n - i), vf_set1(c))), n - i);
 }
