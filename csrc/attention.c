@@ -94,7 +94,7 @@ static void gather_queries(const struct pl_run *run, const struct pl_op *op, con
 }
 
 struct state { float *m, *l, *o; };  /* [nq], [nq], [nq][v_dim]; o where a cache line begins */
-enum { STATE_HEAD = 32 };            /* floats before o */
+enum { STATE_HEAD = (2 * PL_QUERY_MAX + 15) / 16 * 16 };  /* floats before o */
 
 static void attend_chunk(const struct pl_run *run, const struct unit *u, const float *q, int chunk, struct state s)
 {

@@ -5,8 +5,8 @@
  * queries need more sums than their own; the sums are the same. */
 INLINE int at_once(const int nq, const int most) { return nq > 2 ? 1 : most < 4 ? most : 4; }
 
-/* acc [n][nq] += q . K over the dimensions [d0, d1), for n VL keys from key0. What is read is asked for `ahead` bytes
- * further on, once. */
+/* acc [n][nq] += q . K over the dimensions [d0, d1), for n VL keys from key0. What is read is also asked for
+ * `ahead` bytes further on. */
 INLINE void dot_keys(const int nq, const int n, vf *acc, const float *q, const void *k, int key0, int d0, int d1,
                      ptrdiff_t ahead, const int dtype)
 {
@@ -128,7 +128,7 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
 {
     _Alignas(64) float s[PL_QUERY_MAX * PL_KV_BLOCK];
     float c[PL_QUERY_MAX];
-    const int v_dim = (head_dim + 15) / 16 * 16;
+    const int v_dim = pl_v_dim(head_dim);
     const int n_k = at_once(nq, PL_KV_BLOCK / VL), n_v = at_once(nq, 4);
     for (int key = 0; key < PL_KV_BLOCK; key += n_k * VL)
         scores(nq, n_k, s, q, k, key, head_dim, ahead, dtype);

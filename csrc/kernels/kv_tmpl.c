@@ -16,7 +16,7 @@ INLINE vf kv_load(const void *p, size_t i, const int dtype)
 /* the scales that follow PL_KV_BLOCK vectors of dim int8 */
 static inline const uint16_t *kv_scales(const void *p, int dim) { return (const uint16_t *)((const char *)p + PL_KV_BLOCK * dim); }
 
-/* asks for the lines that begin among n values from the i-th on, `ahead` bytes further on */
+/* asks for the lines that n values from the i-th on have `ahead` bytes further on; a line may be asked for again */
 INLINE void kv_fetch(const void *p, size_t i, const int n, ptrdiff_t ahead, const int dtype)
 {
     const int size = dtype == PL_KV_F32 ? 4 : dtype == PL_KV_Q8_0 ? 1 : 2;
