@@ -41,7 +41,8 @@ static inline void fetch_ahead(const void *p) { fetch(p, AHEAD_L2); }
 #define WIDTHS(body)                                                                            \
     body##_1, body##_2, body##_3, body##_4, body##_5, body##_6, body##_7, body##_8, body##_9,   \
         body##_10, body##_11, body##_12
-#define TILES(body) NARROW(body) static pl_tile_fn *const body##s[PL_TILE_MAX + 1] = {NULL, WIDTHS(body)};
+#define TILE_TABLE(body) static pl_tile_fn *const body##s[PL_TILE_MAX + 1] = {NULL, WIDTHS(body)};
+#define TILES(body) NARROW(body) TILE_TABLE(body)
 
 INLINE void acc_zero(const int nt, vf *acc)
 {
@@ -74,6 +75,7 @@ static inline uint16_t load_u16(const void *p)
 #include "kernels/elementwise_tmpl.c"
 #include "kernels/activation_tmpl.c"
 #include "kernels/sums_tmpl.c"
+#include "formats/floats_tmpl.c"
 #include "formats/f32_tmpl.c"
 #include "formats/bf16_tmpl.c"
 #include "formats/f16_tmpl.c"

@@ -7,6 +7,7 @@
 /* at least, for members to finish together: where a unit is reused by token tiles, and where it is read once */
 enum { REUSED_UNITS = 8, READ_UNITS = 32 };
 enum { PANELS = 16 };  /* multiplied by one call at most */
+enum { ABREAST = 2 };  /* that tiles of f32 activations take at once: a chunk has them even if L2 has not the room */
 
 struct chunks { int per_chunk, n_panels, n; };
 
@@ -22,10 +23,12 @@ static struct chunks chunks_of(const struct pl_run *run, const struct pl_op *op,
     const struct pl_matrix *const w = &run->p->matrices[op->weight[i]];
     const int64_t up = op->kind == PL_MATMUL_SWIGLU ? run->p->matrices[op->weight[1]].panel_bytes : 0;
     const int n_panels = n_panels_of(run, op, i);
-    const int fair = all / ((n_tiles > 1 ? REUSED_UNITS : READ_UNITS) * run->n_members);
-    int per_chunk = (int)(run->p->chunk_bytes / (w->panel_bytes + up));
-    per_chunk = per_chunk < fair ? per_chunk : fair;
-    per_chunk = per_chunk > 1 ? per_chunk : 1;
+    const int reused = n_tiles > 1, in_l2 = (int)(run->p->chunk_bytes / (w->panel_bytes + up));
+    const int least = run->p->buffers[op->in[0]].act == PL_ACT_F32 ? ABREAST : 1;
+    int per_chunk = all / ((reused ? REUSED_UNITS : READ_UNITS) * run->n_members);
+    if (reused && in_l2 < per_chunk)
+        per_chunk = in_l2;
+    per_chunk = per_chunk > least ? per_chunk : least;
     const int rounds = (n_panels + per_chunk * run->n_members - 1) / (per_chunk * run->n_members);
     per_chunk = (n_panels + rounds * run->n_members - 1) / (rounds * run->n_members);
     return (struct chunks){per_chunk, n_panels, (n_panels + per_chunk - 1) / per_chunk};

@@ -128,25 +128,11 @@ INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, 
 TILES(bf16_tile)
 #else
 #define BF16_ACT PL_ACT_F32
-INLINE void bf16_tile(const int nt, float *y, const void *panel, const void *x, int k)
+INLINE vf bf16_load(const void *p, int j)
 {
-    const uint32_t *w = panel;
-    const float *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
-    for (int i = 0; i < k; i += 2, w += VL, a += 2 * nt) {
-        const vb wi = vb_load(w);
-        const vf lo = vf_bf16_lo(wi), hi = vf_bf16_hi(wi);
-        fetch_ahead(w);
-        UNROLL for (int t = 0; t < nt; t++)
-            acc[t] = vf_fma(vf_set1(a[t]), lo, acc[t]);
-        if (i + 1 < k)
-            UNROLL for (int t = 0; t < nt; t++)
-                acc[t] = vf_fma(vf_set1(a[nt + t]), hi, acc[t]);
-    }
-    acc_store(nt, y, acc);
+    return j ? vf_bf16_hi(vb_load(p)) : vf_bf16_lo(vb_load(p));
 }
-TILES(bf16_tile)
+FLOATS_TILES(bf16, 2, 4 * VL)
 #endif
 
 static const struct pl_format bf16 = {"BF16", 1, 2, BF16_ACT, bf16_panel_bytes, bf16_pack, bf16_unpack, bf16_dequantize, bf16_tiles, bf16_quantize};

@@ -22,20 +22,11 @@ static void f16_dequantize(float *y, const uint8_t *row, int k)
         y[i] = f16_to_f32(load_u16(row + 2 * (size_t)i));
 }
 
-INLINE void f16_tile(const int nt, float *y, const void *panel, const void *x, int k)
+INLINE vf f16_load(const void *p, int j)
 {
-    const uint16_t *w = panel;
-    const float *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
-    for (int i = 0; i < k; i++, w += VL, a += nt) {
-        const vf wi = vf_from_f16(w);
-        fetch_ahead(w);
-        UNROLL for (int t = 0; t < nt; t++)
-            acc[t] = vf_fma(vf_set1(a[t]), wi, acc[t]);
-    }
-    acc_store(nt, y, acc);
+    (void)j;
+    return vf_from_f16(p);
 }
-TILES(f16_tile)
+FLOATS_TILES(f16, 1, 2 * VL)
 
 static const struct pl_format f16 = {"F16", 1, 2, PL_ACT_F32, f16_panel_bytes, f16_pack, f16_unpack, f16_dequantize, f16_tiles, NULL};

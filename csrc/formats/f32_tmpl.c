@@ -22,19 +22,11 @@ static void f32_unpack(float *y, const void *panel, int lane, int k)
 
 static void f32_dequantize(float *y, const uint8_t *row, int k) { __builtin_memcpy(y, row, 4 * (size_t)k); }
 
-INLINE void f32_tile(const int nt, float *y, const void *panel, const void *x, int k)
+INLINE vf f32_load(const void *p, int j)
 {
-    const float *w = panel, *a = x;
-    vf acc[PL_TILE_MAX];
-    acc_zero(nt, acc);
-    for (int i = 0; i < k; i++, w += VL, a += nt) {
-        const vf wi = vf_load(w);
-        fetch_ahead(w);
-        UNROLL for (int t = 0; t < nt; t++)
-            acc[t] = vf_fma(vf_set1(a[t]), wi, acc[t]);
-    }
-    acc_store(nt, y, acc);
+    (void)j;
+    return vf_load(p);
 }
-TILES(f32_tile)
+FLOATS_TILES(f32, 1, 4 * VL)
 
 static const struct pl_format f32 = {"F32", 1, 4, PL_ACT_F32, f32_panel_bytes, f32_pack, f32_unpack, f32_dequantize, f32_tiles, NULL};

@@ -25,6 +25,7 @@ static inline vf vf_mul(vf a, vf b) { EACH a.v[i] *= b.v[i]; return a; }
 static inline vf vf_div(vf a, vf b) { EACH a.v[i] /= b.v[i]; return a; }
 /* a b + c, rounded as the level does: fused where there is an instruction for it */
 static inline vf vf_fma(vf a, vf b, vf c) { EACH c.v[i] = a.v[i] * b.v[i] + c.v[i]; return c; }
+static inline void vf_add_product(vf *acc, vf a, vf b) { *acc = vf_fma(a, b, *acc); }
 /* the second where either is NaN */
 static inline vf vf_max(vf a, vf b) { EACH b.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return b; }
 static inline vf vf_min(vf a, vf b) { EACH b.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return b; }
