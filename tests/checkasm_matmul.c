@@ -9,7 +9,7 @@ enum { K_MAX = 8192 };
 
 /* k of formats without blocks; else k in blocks, and of small ones K_MAX too */
 static const int short_rows[] = {1,  2,  3,  4,  5,  7,   8,   9,    15,
-                                 16, 17, 31, 32, 33, 127, 576, 2048, 8192};
+                                 16, 17, 31, 32, 33, 127, 513, 576,  2048, 8192};
 static const int block_rows[] = {1, 2, 3, 4, 5, 7, 8, 18};
 
 static int n_lengths(const struct pl_format *f)
@@ -241,16 +241,34 @@ static float *alone(const struct pl_kernels *kn, const struct pl_format *f, cons
     return ys;
 }
 
-/* three adjacent panels: that of m on both sides of another matrix's */
-static const char *around(const struct pl_format *f, const struct matrix *m)
+enum { ADJACENT = 7 };
+
+/* adjacent panels: those of m and of another matrix by turns */
+static const char *by_turns(const struct pl_format *f, const struct matrix *m)
 {
     struct matrix other = {.k = m->k, .n_rows = m->n_rows};
     const size_t bytes = f->panel_bytes(m->k);
-    char *const panels = buf(3 * bytes);
+    char *const panels = buf(ADJACENT * bytes);
     make_matrix(f, &other, UNIFORM);
-    for (int p = 0; p < 3; p++)
-        memcpy(panels + (size_t)p * bytes, p == 1 ? other.panel : m->panel, bytes);
+    for (int p = 0; p < ADJACENT; p++)
+        memcpy(panels + (size_t)p * bytes, p % 2 ? other.panel : m->panel, bytes);
     return panels;
+}
+
+/* a tile has the bits of each token alone, whatever the number of panels */
+static void check_panels(const struct pl_kernels *kn, const struct pl_format *f, const char *panels, const void *tile,
+                         int nt, int k, const float *ys)
+{
+    const size_t bytes = f->panel_bytes(k);
+    const int n = nt * kn->vl, n_panels = rng_below(4) ? 1 : 2 + rng_below(ADJACENT - 1);
+    float *const y = buf_loose(4 * (size_t)(n_panels * n)), *const other = buf_loose(4 * (size_t)n);
+    char what[48];
+    f->tile[nt](y, panels, bytes, n_panels, tile, k);
+    f->tile[nt](other, panels + bytes, bytes, 1, tile, k);
+    for (int p = 0; p < n_panels; p++) {
+        snprintf(what, sizeof what, "y of a tile of %d, panel %d of %d", nt, p, n_panels);
+        expect_bits(what, y + p * n, p % 2 ? other : ys, n);
+    }
 }
 
 static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
@@ -267,15 +285,10 @@ static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
             x[t] = buf_floats(m.k, (enum fill)((t + c) % N_FILLS));
         const float *const ys = alone(kn, f, &m, x, tiles);
         expect_dots(f, &m, tiles, max, ys, kn->vl);
-        const char *const panels = around(f, &m);
+        const char *const panels = by_turns(f, &m);
         for (int nt = 1; nt <= max; nt++) {
-            char what[32];
-            snprintf(what, sizeof what, "y of a tile of %d", nt);
-            const int first = rng_below(max - nt + 1), n = nt * kn->vl, n_panels = rng_below(4) ? 1 : 3;
-            float *const y = buf_loose(4 * (size_t)(n_panels * n));
-            f->tile[nt](y, panels, f->panel_bytes(m.k), n_panels, make_tile(kn, f, x + first, nt, m.k), m.k);
-            expect_bits(what, y, ys + first * kn->vl, n);
-            expect_bits("y of the last panel", y + (n_panels - 1) * n, y, n);
+            const int first = rng_below(max - nt + 1);
+            check_panels(kn, f, panels, make_tile(kn, f, x + first, nt, m.k), nt, m.k, ys + first * kn->vl);
         }
         end();
     }
