@@ -1,8 +1,8 @@
 /* Float weights times float activations: F32, F16, and BF16 where it has no instruction of its own.
  *
  * A sum is one chain of FMAs as long as k, in the order of k whatever the tile's width. For there to be enough chains
- * to hide what an FMA takes, and more FMAs than loads, some panels go abreast, with up to half of the tokens at once.
- * If there are two halves, all take a piece of k in turn, whose activations stay in L1. */
+ * to hide what an FMA takes, and more FMAs than loads, some panels go abreast; of many tokens one half after the other,
+ * piece by piece of k, so that the second finds the piece in L1. */
 
 enum { FLOATS_PANELS = 4, FLOATS_TOKENS = 8 };  /* abreast, at most */
 enum { FLOATS_PIECE = 256 };
@@ -17,7 +17,7 @@ struct floats {
     vf (*load)(const void *p, int j);
 };
 
-/* Of a tile: n_k activations x [k][nt], their weights in adjacent panels, sums y [np][nt][VL]; `more` of sums begun */
+/* Of a tile: activations x [k][nt], their weights in adjacent panels, sums y [np][nt][VL]; `more` of sums begun */
 struct floats_piece {
     const float *x;
     const char *panels;
@@ -71,8 +71,8 @@ INLINE void floats_tile(const struct floats *f, const int np, const int nt, stru
         a.k = left < FLOATS_PIECE ? left : FLOATS_PIECE;
         floats_part(f, np, n, nt, a, 0);
         floats_part(f, np, nt - n, nt, a, n);
-        a.x += FLOATS_PIECE * nt;
-        a.panels += FLOATS_PIECE / f->per * f->bytes;
+        a.x += a.k * nt;
+        a.panels += a.k / f->per * f->bytes;
     }
 }
 

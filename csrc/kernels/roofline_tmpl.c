@@ -23,11 +23,14 @@ static void peak_operand(float sum, uint32_t *a, int n)
     for (int t = 0; t < PEAK_TOKENS; t++)                                                       \
         acc[t] = zero
 
-#define PEAK_LOOP(step)                                                                         \
-    for (int i = 0; i < n; i++)                                                                 \
+/* each: what is done before the ROUNDS steps */
+#define PEAK_LOOP(each, step)                                                                   \
+    for (int i = 0; i < n; i++) {                                                               \
+        each;                                                                                   \
         for (int j = 0; j < ROUNDS; j++)                                                        \
             UNROLL for (int t = 0; t < PEAK_TOKENS; t++)                                        \
-                acc[t] = step
+                acc[t] = step;                                                                  \
+    }
 
 static double peak_macs(int n, int k) { return (double)n * ROUNDS * PEAK_TOKENS * VL * k; }
 
@@ -35,7 +38,7 @@ static double peak_f32(float *sum, int n)
 {
     PEAK_BEGIN(vf, vf_zero());
     const vf w = vf_set1((float)weights[0]);
-    PEAK_LOOP(vf_fma(w, vf_set1((float)(int32_t)a[j][t]), acc[t]));
+    PEAK_LOOP(, vf_fma(w, vf_set1((float)(int32_t)a[j][t]), acc[t]))
     for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += vf_sum(acc[t]);
     return peak_macs(n, 1);
@@ -79,7 +82,7 @@ static double peak_bf16(float *sum, int n)
 {
     PEAK_BEGIN(vf, vf_zero());
     const vb w = vb_load(weights);
-    PEAK_LOOP(vf_dot_bf16(acc[t], w, (const uint32_t *)&a[j][t]));
+    PEAK_LOOP(, vf_dot_bf16(acc[t], w, (const uint32_t *)&a[j][t]))
     for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += vf_sum(acc[t]);
     return peak_macs(n, 2);
@@ -94,12 +97,8 @@ static double peak_i8(float *sum, int n)
     PEAK_BEGIN(d4, d4_zero());
     const vb w = vb_load(weights);
     const uint32_t(*again)[PEAK_TOKENS] = a;
-    for (int i = 0; i < n; i++) {
-        __asm__ volatile("" : "+r"(again));  /* else products are computed once, and added n times */
-        for (int j = 0; j < ROUNDS; j++)
-            UNROLL for (int t = 0; t < PEAK_TOKENS; t++)
-                acc[t] = d4_dot(acc[t], w, (const int8_t *)&again[j][t]);
-    }
+    /* `again` is to be read anew, else products are computed once, and added n times */
+    PEAK_LOOP(__asm__ volatile("" : "+r"(again)), d4_dot(acc[t], w, (const int8_t *)&again[j][t]))
     for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += (float)vi_sum(vi_from_d4(acc[t]));
     return peak_macs(n, 4);
