@@ -13,6 +13,8 @@ from setuptools.command.build_ext import build_ext
 # Bits are promised, so the compiler may not contract or reorder what the source says.
 # -g, which Python may have been built with, doubles the time and the size.
 FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"]
+# -fwrapv, too, may come from there: it costs kernels up to 7 % and hides overflows from the sanitizer.
+FLAGS += ["-fno-wrapv"]
 if os.environ.get("PYLLAMA_SANITIZE"):
     FLAGS += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={os.environ['PYLLAMA_SANITIZE']}"]
 
