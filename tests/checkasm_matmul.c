@@ -5,16 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { K_MAX = 8192 };
+enum { K_MAX = 8192 + 256 };
 
-/* k of formats without blocks; else k in blocks, and of small ones K_MAX too */
+/* k of formats without blocks; else k in blocks, and K_MAX, which kernels take in pieces */
 static const int short_rows[] = {1,  2,  3,  4,  5,  7,   8,   9,    15,
                                  16, 17, 31, 32, 33, 127, 513, 576,  2048, 8192};
 static const int block_rows[] = {1, 2, 3, 4, 5, 7, 8, 18};
 
 static int n_lengths(const struct pl_format *f)
 {
-    return f->block == 1 ? COUNT(short_rows) : COUNT(block_rows) + (f->block < BLOCK_MAX);
+    return f->block == 1 ? COUNT(short_rows) : COUNT(block_rows) + 1;
 }
 
 static int length(const struct pl_format *f, int i)

@@ -1,12 +1,34 @@
-/* Blocks with a scale per group of 16 k: Q6_K, Q3_K, Q2_K. Vectors alone sum them, beside tiles too: sums would
- * leave those every 16 k, and that takes longer. Up to VECTOR_MAX tokens are summed straight from the bits;
- * for more, a block is unpacked once and its weights are read by one part of the tokens after the other. */
+/* Blocks with a scale per group of 16 k: Q6_K, Q3_K, Q2_K. */
+
+#if defined(HAVE_SCALED_DOTS)
+
+#include "groups_scaled_tmpl.c"
+
+#else
+
+/* Vectors alone sum them, beside tiles too: sums would leave those every 16 k, and that takes longer. Up to VECTOR_MAX
+ * tokens are summed straight from the bits; for more, a block is unpacked once and its weights are read by one part of
+ * the tokens after the other. */
 
 /* two groups of VL rows: weights as bytes, what they are multiplied by, what is taken off */
 struct groups {
     vb u[2][4];
     vf w[2], m[2];
 };
+
+INLINE void set_scales(struct groups *g, vf d, vi first, vi second)
+{
+    g->w[0] = vf_mul(d, vf_from_i(first));
+    g->w[1] = vf_mul(d, vf_from_i(second));
+}
+
+/* for z16, which is -32 times the sum of 16 activations */
+INLINE void set_minima(struct groups *g, vf dmin, vi first, vi second)
+{
+    const vf dmin32 = vf_mul(dmin, vf_set1(1.0f / 32));
+    g->m[0] = vf_mul(dmin32, vf_from_i(first));
+    g->m[1] = vf_mul(dmin32, vf_from_i(second));
+}
 
 /* the activations of 16 k: half h of x, of the tokens from `first` on of a tile of `all` */
 INLINE struct acts half_acts(int all, int first, const char *x, int h)
@@ -27,6 +49,24 @@ INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, 
         const vf q0 = vf_from_i(vi_dot6(dot0, g->u[0][2], g->u[0][3], a0.q + 32 * t + 8));
         const vf q1 = vf_from_i(vi_dot6(dot1, g->u[1][2], g->u[1][3], a1.q + 32 * t + 8));
         sums[t] = vf_fma(vf_fma(g->w[1], q1, vf_mul(g->w[0], q0)), vf_set1(a0.d[t]), sums[t]);
+    }
+}
+
+/* sums += (w q - 32 m) . x for each group */
+INLINE void add_minimum(const int nt, vf *sums, const struct groups *g, int all, int first, const char *x)
+{
+    for (int h = 0; h < 2; h++) {
+        const struct acts a = half_acts(all, first, x, h);
+        d4 dot[PL_TILE_MAX];
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d4_zero();
+        UNROLL for (int i = 0; i < 4; i++)
+            UNROLL for (int t = 0; t < nt; t++)
+                dot[t] = d4_dot(dot[t], g->u[h][i], a.q + 32 * t + 4 * i);
+        UNROLL for (int t = 0; t < nt; t++) {
+            const vf q = vf_from_i(vi_from_d4(dot[t])), z = vf_from_i(vi_set1(a.z16[t]));
+            sums[t] = vf_fma(vf_fma(g->m[h], z, vf_mul(g->w[h], q)), vf_set1(a.d[t]), sums[t]);
+        }
     }
 }
 
@@ -92,6 +132,8 @@ INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, 
     ALL_TILES(f##_tile, f##_wide)
 #else
 #define GROUP_TILES(f, add) GROUP_TILE(f, add) TILES(f##_tile)
+#endif
+
 #endif
 
 /* The format f, `title` in GGUF, given f_blocks, f_groups and `add`. */

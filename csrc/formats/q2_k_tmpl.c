@@ -23,37 +23,18 @@ BLOCKS(q2_k, 256, 84, .unit = 16, .low = 2, .scales = 0, .n_scales = 16, .halves
 
 INLINE void q2_k_groups(struct groups *g, struct block block, int j)
 {
-    const vf d = vf_from_f16(block.halves), dmin = vf_mul(vf_from_f16(block.halves + VL), vf_set1(1.0f / 32));
+    const vi sm0 = vi_from_u8(block.scales + 2 * j * VL), sm1 = vi_from_u8(block.scales + (2 * j + 1) * VL);
     for (int h = 0; h < 2; h++) {
         const uint8_t *const p = block.q + (2 * j + h) * 4 * VL;
-        const vi sm = vi_from_u8(block.scales + (2 * j + h) * VL);
         const vb byte = vb_load(p);
         fetch_ahead(p);
         g->u[h][0] = vb_bits(byte, 0, 3);
         g->u[h][1] = vb_bits(byte, 2, 3);
         g->u[h][2] = vb_bits(byte, 4, 3);
         g->u[h][3] = vb_bits(byte, 6, 3);
-        g->w[h] = vf_mul(d, vf_from_i(vi_and(sm, vi_set1(15))));
-        g->m[h] = vf_mul(dmin, vf_from_i(vi_srl(sm, 4)));
     }
-}
-
-/* sums += (w q - 32 m) . x for each group; z16 is -32 times the sum of its activations */
-INLINE void add_minimum(const int nt, vf *sums, const struct groups *g, int all, int first, const char *x)
-{
-    for (int h = 0; h < 2; h++) {
-        const struct acts a = half_acts(all, first, x, h);
-        d4 dot[PL_TILE_MAX];
-        UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d4_zero();
-        UNROLL for (int i = 0; i < 4; i++)
-            UNROLL for (int t = 0; t < nt; t++)
-                dot[t] = d4_dot(dot[t], g->u[h][i], a.q + 32 * t + 4 * i);
-        UNROLL for (int t = 0; t < nt; t++) {
-            const vf q = vf_from_i(vi_from_d4(dot[t])), z = vf_from_i(vi_set1(a.z16[t]));
-            sums[t] = vf_fma(vf_fma(g->m[h], z, vf_mul(g->w[h], q)), vf_set1(a.d[t]), sums[t]);
-        }
-    }
+    set_scales(g, vf_from_f16(block.halves), vi_and(sm0, vi_set1(15)), vi_and(sm1, vi_set1(15)));
+    set_minima(g, vf_from_f16(block.halves + VL), vi_srl(sm0, 4), vi_srl(sm1, 4));
 }
 
 GROUP_FORMAT(q2_k, "Q2_K", add_minimum)

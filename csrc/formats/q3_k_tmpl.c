@@ -21,14 +21,13 @@ static void q3_k_values(float *y, const uint8_t *q, const float *d, const uint8_
 
 BLOCKS(q3_k, 256, 110, .unit = 32, .low = 2, .high = 1, .scales = 96, .n_scales = 12, .halves = 108, .n_halves = 1)
 
-/* d (sc - 32) of group j, for VL rows */
-INLINE vf q3_k_scale(const uint8_t *scales, int j, vf d)
+/* sc - 32 of group j, for VL rows */
+INLINE vi q3_k_scale(const uint8_t *scales, int j)
 {
     vi low = vi_from_u8(scales + j % 8 * VL), high = vi_from_u8(scales + (8 + j % 4) * VL);
     low = vi_and(j < 8 ? low : vi_srl(low, 4), vi_set1(15));
     high = j / 4 == 0 ? vi_sll(high, 4) : j / 4 == 1 ? vi_sll(high, 2) : j / 4 == 2 ? high : vi_srl(high, 2);
-    const vi sc = vi_or(low, vi_and(high, vi_set1(48)));
-    return vf_mul(d, vf_from_i(vi_add(sc, vi_set1(-32))));
+    return vi_add(vi_or(low, vi_and(high, vi_set1(48))), vi_set1(-32));
 }
 
 INLINE void q3_k_groups(struct groups *g, struct block block, int j)
@@ -44,9 +43,9 @@ INLINE void q3_k_groups(struct groups *g, struct block block, int j)
         g->u[h][1] = vb_or(vb_bits(low, -1, 24), vb_bits(upper, -4, 32));
         g->u[h][2] = vb_or(vb_bits(low, 1, 24), vb_bits(upper, -3, 32));
         g->u[h][3] = vb_or(vb_bits(low, 3, 24), vb_bits(upper, -2, 32));
-        g->w[h] = q3_k_scale(block.scales, 2 * j + h, d);
         upper = vb_bits(upper, 4, 15);
     }
+    set_scales(g, d, q3_k_scale(block.scales, 2 * j), q3_k_scale(block.scales, 2 * j + 1));
 }
 
 GROUP_FORMAT(q3_k, "Q3_K", add_offset)

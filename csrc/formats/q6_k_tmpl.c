@@ -39,11 +39,10 @@ INLINE void q6_k_group(vb *u, const uint8_t *p)
 
 INLINE void q6_k_groups(struct groups *g, struct block block, int j)
 {
-    const vf d = vf_from_f16(block.halves);
-    for (int h = 0; h < 2; h++) {
-        g->w[h] = vf_mul(d, vf_from_i(vi_from_i8(block.scales + (2 * j + h) * VL)));
+    const uint8_t *const sc = block.scales + 2 * j * VL;
+    set_scales(g, vf_from_f16(block.halves), vi_from_i8(sc), vi_from_i8(sc + VL));
+    for (int h = 0; h < 2; h++)
         q6_k_group(g->u[h], block.q + (2 * j + h) * 12 * VL);
-    }
 }
 
 GROUP_FORMAT(q6_k, "Q6_K", add_offset)

@@ -144,6 +144,23 @@ static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a)
     const vi pairs = _mm256_add_epi16(_mm256_maddubs_epi16(u0, vb_4(a)), _mm256_maddubs_epi16(u1, vb_4(a + 4)));
     return add_i32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+/* Pairs of i16 become i32 by a multiplication, which may as well be by a scale: w is an i16 twice. By hand, as gcc
+ * loads ahead until it is out of registers. */
+#define HAVE_SCALED_DOTS 1
+typedef int32_t __attribute__((may_alias, aligned(1))) four_bytes;
+static inline vi vi_dot6_scaled(vi acc, const vb *u, const int8_t *a, vi w)
+{
+    vi t0, t1;
+    __asm__("vpbroadcastd %5, %1\n\tvpbroadcastd %6, %2\n\tvpmaddubsw %1, %3, %1\n\tvpmaddubsw %2, %4, %2\n\t"
+            "vpaddw %2, %1, %1\n\tvpmaddwd %7, %1, %1\n\tvpaddd %1, %0, %0"
+            : "+x"(acc), "=&x"(t0), "=&x"(t1)
+            : "x"(u[0]), "x"(u[1]), "m"(*(const four_bytes *)a), "m"(*(const four_bytes *)(a + 4)), "x"(w));
+    return acc;
+}
+static inline vi vi_from_d4_scaled(d4 acc, vi w) { return _mm256_madd_epi16(acc, w); }
+/* of each lane the lower i16 of a and of b */
+static inline vi vi_pair(vi a, vi b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+static inline vi vi_dot_pairs(vi a, vi b) { return _mm256_madd_epi16(a, b); }
 /* 8-bit weights would saturate maddubs as u8; as |w| <= 128 a pair is at most 32512 */
 static inline w8 w8_from(vb u)
 {
