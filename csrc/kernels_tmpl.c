@@ -35,9 +35,10 @@ static inline void fetch_ahead(const void *p) { fetch(p, AHEAD_L2); }
         for (int p = 0; p < n_panels; p++)                                                                                   \
             body(n, y + p * n * VL, (const char *)panels + (size_t)p * panel_bytes, x, k);                                   \
     }
-#define NARROW(body)                                                                            \
-    TILE(body, 1) TILE(body, 2) TILE(body, 3) TILE(body, 4) TILE(body, 5) TILE(body, 6)         \
-    TILE(body, 7) TILE(body, 8) TILE(body, 9) TILE(body, 10) TILE(body, 11) TILE(body, 12)
+#define EACH_WIDTH(tile, of)                                                                    \
+    tile(of, 1) tile(of, 2) tile(of, 3) tile(of, 4) tile(of, 5) tile(of, 6)                     \
+    tile(of, 7) tile(of, 8) tile(of, 9) tile(of, 10) tile(of, 11) tile(of, 12)
+#define NARROW(body) EACH_WIDTH(TILE, body)
 #define WIDTHS(body)                                                                            \
     body##_1, body##_2, body##_3, body##_4, body##_5, body##_6, body##_7, body##_8, body##_9,   \
         body##_10, body##_11, body##_12

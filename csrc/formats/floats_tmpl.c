@@ -99,6 +99,4 @@ INLINE void floats_panels(const struct floats *f, const int nt, float *y, const 
 /* f_tiles, given f_load; the other arguments as in struct floats */
 #define FLOATS_TILES(f, per, bytes)                                                                                  \
     static const struct floats f##_floats = {per, bytes, f##_load};                                                  \
-    FLOATS_TILE(f, 1) FLOATS_TILE(f, 2) FLOATS_TILE(f, 3) FLOATS_TILE(f, 4) FLOATS_TILE(f, 5) FLOATS_TILE(f, 6)      \
-    FLOATS_TILE(f, 7) FLOATS_TILE(f, 8) FLOATS_TILE(f, 9) FLOATS_TILE(f, 10) FLOATS_TILE(f, 11) FLOATS_TILE(f, 12)   \
-    TILE_TABLE(f##_tile)
+    EACH_WIDTH(FLOATS_TILE, f) TILE_TABLE(f##_tile)

@@ -118,8 +118,4 @@ INLINE void add_minimum(const int nt, struct group_sums *sums, const struct grou
         }                                                                                                            \
     }
 
-#define GROUP_TILES(f, add)                                                                                          \
-    GROUP_PIECE(f, add)                                                                                              \
-    GROUP_TILE(f, 1) GROUP_TILE(f, 2) GROUP_TILE(f, 3) GROUP_TILE(f, 4) GROUP_TILE(f, 5) GROUP_TILE(f, 6)            \
-    GROUP_TILE(f, 7) GROUP_TILE(f, 8) GROUP_TILE(f, 9) GROUP_TILE(f, 10) GROUP_TILE(f, 11) GROUP_TILE(f, 12)         \
-    TILE_TABLE(f##_tile)
+#define GROUP_TILES(f, add) GROUP_PIECE(f, add) EACH_WIDTH(GROUP_TILE, f) TILE_TABLE(f##_tile)
