@@ -150,12 +150,8 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
         attend(n, o, m, l, q, k, v, head_dim, n_keys, visible, ahead, PL_KV_##kv);               \
     }
 #define ATTENDS(kv, name)                                                                        \
-    ATTEND(kv, 1) ATTEND(kv, 2) ATTEND(kv, 3) ATTEND(kv, 4) ATTEND(kv, 5) ATTEND(kv, 6)          \
-    ATTEND(kv, 7) ATTEND(kv, 8) ATTEND(kv, 9) ATTEND(kv, 10) ATTEND(kv, 11) ATTEND(kv, 12)       \
-    static pl_attend_fn *const name[PL_QUERY_MAX + 1] = {                                        \
-        NULL, attend_##kv##_1, attend_##kv##_2, attend_##kv##_3, attend_##kv##_4,                \
-        attend_##kv##_5, attend_##kv##_6, attend_##kv##_7, attend_##kv##_8, attend_##kv##_9,     \
-        attend_##kv##_10, attend_##kv##_11, attend_##kv##_12};
+    EACH_WIDTH(ATTEND, kv)                                                                       \
+    static pl_attend_fn *const name[PL_QUERY_MAX + 1] = {NULL, WIDTHS(attend_##kv)};
 ATTENDS(F16, attend_f16s)
 ATTENDS(F32, attend_f32s)
 ATTENDS(BF16, attend_bf16s)
