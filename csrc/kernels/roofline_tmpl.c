@@ -20,7 +20,7 @@ static void peak_operand(float sum, uint32_t *a, int n)
     uint32_t a[ROUNDS][PEAK_TOKENS], weights[VL];                                               \
     peak_operand(*sum, a[0], ROUNDS * PEAK_TOKENS);                                             \
     peak_operand(*sum, weights, VL);                                                            \
-    for (int t = 0; t < PEAK_TOKENS; t++)                                                       \
+    UNROLL for (int t = 0; t < PEAK_TOKENS; t++)                                                  \
         acc[t] = zero
 
 /* each: what is done before the ROUNDS steps */
@@ -39,7 +39,7 @@ static double peak_f32(float *sum, int n)
     PEAK_BEGIN(vf, vf_zero());
     const vf w = vf_set1((float)weights[0]);
     PEAK_LOOP(, vf_fma(w, vf_set1((float)(int32_t)a[j][t]), acc[t]))
-    for (int t = 0; t < PEAK_TOKENS; t++)
+    UNROLL for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += vf_sum(acc[t]);
     return peak_macs(n, 1);
 }
@@ -83,7 +83,7 @@ static double peak_bf16(float *sum, int n)
     PEAK_BEGIN(vf, vf_zero());
     const vb w = vb_load(weights);
     PEAK_LOOP(, vf_dot_bf16(acc[t], w, (const uint32_t *)&a[j][t]))
-    for (int t = 0; t < PEAK_TOKENS; t++)
+    UNROLL for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += vf_sum(acc[t]);
     return peak_macs(n, 2);
 }
@@ -99,7 +99,7 @@ static double peak_i8(float *sum, int n)
     const uint32_t(*again)[PEAK_TOKENS] = a;
     /* `again` is to be read anew, else products are computed once, and added n times */
     PEAK_LOOP(__asm__ volatile("" : "+r"(again)), d4_dot(acc[t], w, (const int8_t *)&again[j][t]))
-    for (int t = 0; t < PEAK_TOKENS; t++)
+    UNROLL for (int t = 0; t < PEAK_TOKENS; t++)
         *sum += (float)vi_sum(vi_from_d4(acc[t]));
     return peak_macs(n, 4);
 }
