@@ -83,7 +83,8 @@ struct pl_kernels {
     /* (x_i, x_(i+n/2)) rotated by angle i: cs [2][n/2] = cos, sin (Su et al. 2021, half split) */
     void (*rope)(float *x, const float *cs, int n);
     void (*add)(float *y, const float *a, const float *b, int n);          /* y = a + b; y may be a */
-    void (*swiglu)(float *y, const float *gate, const float *up, int n);   /* silu(gate) up */
+    /* y = silu(gate) up; y may be gate */
+    void (*swiglu)(float *y, const float *gate, const float *up, int n);
 
     void (*kv_store[PL_N_KV])(void *k, void *v, int slot, const float *key, const float *value,
                               int head_dim);

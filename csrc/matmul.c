@@ -39,16 +39,14 @@ struct tile {
     int row, n;            /* its tokens */
 };
 
-/* n values of a row of outputs; swiglu multiplies them by up */
-static void put(const struct pl_kernels *kernels, const struct pl_op *op, float *out, float *y, const float *up, int n)
+/* n values of a row of outputs */
+static void put(const struct pl_kernels *kernels, const struct pl_op *op, float *out, float *y, int n)
 {
     if (op->kind == PL_MATMUL_ADD) {
         if (op->value != 1.0f)
             kernels->scale(y, y, op->value, n);
         kernels->add(out, out, y, n);
     }
-    else if (op->kind == PL_MATMUL_SWIGLU)
-        kernels->swiglu(out, y, up, n);
     else
         memcpy(out, y, sizeof(float) * (size_t)n);
 }
@@ -76,12 +74,14 @@ static void panels_tile(const struct pl_run *run, const struct pl_op *op, int i,
     const int64_t stride = run->p->buffers[op->out[i]].width;
     float *out = pl_row(run, op, op->out[i], tile.row, member) + panel * vl;
     multiply(run, op, i, panel, n, tile, y);
-    if (op->kind == PL_MATMUL_SWIGLU)
+    if (op->kind == PL_MATMUL_SWIGLU) {
         multiply(run, op, 1, panel, n, tile, up);
+        run->p->kernels->swiglu(y, y, up, n * tile.n * vl);
+    }
     for (int t = 0; t < tile.n; t++, out += stride)
         for (int p = 0; p < n; p++) {
-            const int at = (p * tile.n + t) * vl, rest = left - p * vl;
-            put(run->p->kernels, op, out + p * vl, y + at, up + at, rest < vl ? rest : vl);
+            const int rest = left - p * vl;
+            put(run->p->kernels, op, out + p * vl, y + (p * tile.n + t) * vl, rest < vl ? rest : vl);
         }
 }
 
