@@ -20,7 +20,7 @@ static void peak_operand(float sum, uint32_t *a, int n)
     uint32_t a[ROUNDS][PEAK_TOKENS], weights[VL];                                               \
     peak_operand(*sum, a[0], ROUNDS * PEAK_TOKENS);                                             \
     peak_operand(*sum, weights, VL);                                                            \
-    UNROLL for (int t = 0; t < PEAK_TOKENS; t++)                                                  \
+    UNROLL for (int t = 0; t < PEAK_TOKENS; t++)                                                \
         acc[t] = zero
 
 /* each: what is done before the ROUNDS steps */
