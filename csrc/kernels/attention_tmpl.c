@@ -3,15 +3,26 @@
 
 /* Vectors of a block under way at once. An FMA waits for the one before it as long as four others take, so one or two
  * queries need more sums than their own; the sums are the same. */
-INLINE int at_once(const int nq, const int most) { return nq > 2 ? 1 : most < 4 ? most : 4; }
-
-/* acc [n][nq] += q . K over the dimensions [d0, d1), for n VL keys from key0. What is read is also asked for
- * `ahead` bytes further on. */
-INLINE void dot_keys(const int nq, const int n, vf *acc, const float *q, const void *k, int key0, int d0, int d1,
-                     ptrdiff_t ahead, const int dtype)
+INLINE int at_once(const int nq, const int most)
 {
-    q += d0 * nq;
-    for (int d = d0; d < d1; d++, q += nq) {
+    const int n = nq <= 2 ? 4 : nq <= QUERIES_ABREAST ? VECTORS_ABREAST : 1;
+    return n < most ? n : most;
+}
+
+/* Of nq queries, how many go through a block together: as even parts as can be. Q8_0 is slow to read, so once. */
+INLINE int group_of(const int nq, const int dtype)
+{
+    const int n_groups = dtype == PL_KV_Q8_0 ? 1 : (nq + QUERIES_ABREAST - 1) / QUERIES_ABREAST;
+    return (nq + n_groups - 1) / n_groups;
+}
+
+/* acc [n][nq] += q . K over the dimensions [d0, d1), for n VL keys from key0 and nq of the queries q [head_dim][stride].
+ * What is read is also asked for `ahead` bytes further on. */
+INLINE void dot_keys(const int nq, const int stride, const int n, vf *acc, const float *q, const void *k, int key0,
+                     int d0, int d1, ptrdiff_t ahead, const int dtype)
+{
+    q += d0 * stride;
+    for (int d = d0; d < d1; d++, q += stride) {
         const size_t at = (size_t)d * PL_KV_BLOCK + (size_t)key0;
         vf kd[4];
         UNROLL for (int j = 0; j < n; j++)
@@ -24,17 +35,17 @@ INLINE void dot_keys(const int nq, const int n, vf *acc, const float *q, const v
 }
 
 /* s [nq][PL_KV_BLOCK] = q . K for n VL keys from key0 */
-INLINE void scores(const int nq, const int n, float *s, const float *q, const void *k, int key0, int head_dim,
-                   ptrdiff_t ahead, const int dtype)
+INLINE void scores(const int nq, const int stride, const int n, float *s, const float *q, const void *k, int key0,
+                   int head_dim, ptrdiff_t ahead, const int dtype)
 {
     vf acc[PL_QUERY_MAX];
     acc_zero(n * nq, acc);
     if (dtype != PL_KV_Q8_0)
-        dot_keys(nq, n, acc, q, k, key0, 0, head_dim, ahead, dtype);
+        dot_keys(nq, stride, n, acc, q, k, key0, 0, head_dim, ahead, dtype);
     for (int d = 0; d < head_dim && dtype == PL_KV_Q8_0; d += KV_GROUP) {
         vf sum[PL_QUERY_MAX];
         acc_zero(n * nq, sum);
-        dot_keys(nq, n, sum, q, k, key0, d, d + KV_GROUP < head_dim ? d + KV_GROUP : head_dim, ahead, dtype);
+        dot_keys(nq, stride, n, sum, q, k, key0, d, d + KV_GROUP < head_dim ? d + KV_GROUP : head_dim, ahead, dtype);
         UNROLL for (int j = 0; j < n; j++) {
             const vf scale = vf_from_f16(kv_scales(k, head_dim) + d + key0 + j * VL);
             UNROLL for (int i = 0; i < nq; i++)
@@ -129,18 +140,24 @@ INLINE void attend(const int nq, float *o, float *m, float *l, const float *q, c
     _Alignas(64) float s[PL_QUERY_MAX * PL_KV_BLOCK];
     float c[PL_QUERY_MAX];
     const int v_dim = pl_v_dim(head_dim);
-    const int n_k = at_once(nq, PL_KV_BLOCK / VL), n_v = at_once(nq, 4);
-    for (int key = 0; key < PL_KV_BLOCK; key += n_k * VL)
-        scores(nq, n_k, s, q, k, key, head_dim, ahead, dtype);
+    const int g = group_of(nq, dtype), n_k = at_once(g, PL_KV_BLOCK / VL), n_v = at_once(g, 4);
+    UNROLL for (int i = 0; i < nq; i += g)
+        for (int key = 0; key < PL_KV_BLOCK; key += n_k * VL)
+            scores(nq - i < g ? nq - i : g, nq, n_k, s + i * PL_KV_BLOCK, q + i, k, key, head_dim, ahead, dtype);
     uint32_t seen = ~UINT32_C(0);
     for (int i = 0; i < nq; i++)
         seen &= visible[i];
     softmax_step(nq, s, m, l, c, visible);
-    int d = 0;
-    for (; d + n_v * VL <= v_dim; d += n_v * VL)
-        add_values(nq, n_v, o, s, c, v, d, v_dim, n_keys, visible, seen, ahead, dtype);
-    for (; d < v_dim; d += VL)
-        add_values(nq, 1, o, s, c, v, d, v_dim, n_keys, visible, seen, ahead, dtype);
+    UNROLL for (int i = 0; i < nq; i += g) {
+        const int n = nq - i < g ? nq - i : g;
+        float *const to = o + i * v_dim;
+        const float *const by = s + i * PL_KV_BLOCK;
+        int d = 0;
+        for (; d + n_v * VL <= v_dim; d += n_v * VL)
+            add_values(n, n_v, to, by, c + i, v, d, v_dim, n_keys, visible + i, seen, ahead, dtype);
+        for (; d < v_dim; d += VL)
+            add_values(n, 1, to, by, c + i, v, d, v_dim, n_keys, visible + i, seen, ahead, dtype);
+    }
 }
 
 #define ATTEND(kv, n)                                                                            \

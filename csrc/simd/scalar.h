@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define VL 8
+enum { QUERIES_ABREAST = 12, VECTORS_ABREAST = 1 };
 
 typedef struct { float v[VL]; } vf;
 typedef struct { int32_t v[VL]; } vi;
