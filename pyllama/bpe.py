@@ -5,6 +5,7 @@ fallback, as a tokenizer.json has it for the SentencePiece models of Llama 2 and
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -149,14 +150,41 @@ def _repeated(items: Sequence[Any]) -> tuple[int, int]:
     return next((seen[item], i) for i, item in enumerate(items) if seen.setdefault(item, i) != i)
 
 
+def _parts(merge: Any) -> Sequence[Any]:
+    return merge.split(" ", 1) if type(merge) is str else merge if type(merge) is list else ()
+
+
+def _model(vocab: BPEVocabulary, ranks: dict[str, int]) -> Any:
+    """The library's model of the merges.
+
+    It checks them itself, in less time: only if it refuses one are they gone through here, for those to leave
+    out or for what to say.
+    """
+    from tokenizers.models import BPE
+
+    more = {} if vocab.unk_token is None else {"unk_token": vocab.unk_token}
+    make = functools.partial(
+        BPE,
+        vocab=ranks,
+        fuse_unk=vocab.fuse_unk,
+        byte_fallback=vocab.byte_fallback,
+        ignore_merges=vocab.ignore_merges,
+        **more,
+    )
+    with contextlib.suppress(Exception):
+        pairs = [tuple(_parts(merge)) for merge in vocab.merges]
+        if len(set(pairs)) == len(pairs):  # of equal ones it would take the last
+            return make(merges=pairs)
+    return make(merges=_pairs(vocab, ranks))
+
+
 def _pairs(vocab: BPEVocabulary, ranks: dict[str, int]) -> list[tuple[str, str]]:
     """The merges that text can use: those of or to special tokens are left out."""
     pairs: list[tuple[str, str]] = []
     known = None
     for i, merge in enumerate(vocab.merges):
         try:
-            parts = merge.split(" ", 1) if type(merge) is str else merge if type(merge) is list else ()
-            left, right = pair = tuple(parts)
+            left, right = pair = tuple(_parts(merge))
             if left in ranks and right in ranks and left + right in ranks:
                 pairs.append(pair)
                 continue
@@ -178,17 +206,8 @@ def _load(
 ) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer, list[int]]:
     """The library's encoders of plain text and of text with special tokens, and our ids of its own."""
     from tokenizers import Tokenizer as Backend
-    from tokenizers.models import BPE
 
-    more = {} if vocab.unk_token is None else {"unk_token": vocab.unk_token}
-    model = BPE(
-        vocab=ranks,
-        merges=_pairs(vocab, ranks),
-        fuse_unk=vocab.fuse_unk,
-        byte_fallback=vocab.byte_fallback,
-        ignore_merges=vocab.ignore_merges,
-        **more,
-    )
+    model = _model(vocab, ranks)
     normalizer = _component(vocab, "normalizer", vocab.normalizer)
     pre_tokenizer = _component(vocab, "pre_tokenizer", vocab.pre_tokenizer)
 
