@@ -28,7 +28,8 @@ enum {
  *   PL_ACT_F32   float    [k][nt]
  *   PL_ACT_BF16  per 32 k: bf16 [nt][32], zero past k
  *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float s[nt]; int32 z[nt]; int32 z16[2][nt]
- *                x ~ d*q, s = d*sum(q), z = -128*sum(q), z16 = -32*sum(q of each 16)        */
+ *                x ~ d*q, s = d*sum(q), z = -128*sum(q), z16 = -32*sum(q of each 16); at avx2, which multiplies
+ *                in 16 bits, z is two of them: -8*sum(q of each 16), the first in the low half */
 enum pl_act { PL_ACT_F32, PL_ACT_BF16, PL_ACT_I8, PL_N_ACTS };
 
 enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 52 };  /* k per block; bytes per block and token */

@@ -251,7 +251,21 @@ INLINE void put5(int8_t *q, const uint8_t *p)
 }
 #endif
 
-/* sums += (w q + m) . x for 32 weights of 4 bits */
+/* dot [nt] += 32 weights of 4 bits . a */
+INLINE void dots4(const int nt, d4 *dot, const uint8_t *p, const int8_t *a)
+{
+    for (int v = 0; v < 4; v++, p += 4 * VL) {
+        const vb byte = vb_load(p);
+        const vb lo = vb_bits(byte, 0, 15), hi = vb_bits(byte, 4, 15);
+        fetch_ahead(p);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d4_dot(dot[t], lo, a + 32 * t + 8 * v);
+        UNROLL for (int t = 0; t < nt; t++)
+            dot[t] = d4_dot(dot[t], hi, a + 32 * t + 8 * v + 4);
+    }
+}
+
+/* sums += (w q + m) . x */
 INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m, const char *x)
 {
     DEFER(nt, sums, put4(q, p), SCALED_MIN, w, m, x);
@@ -259,15 +273,7 @@ INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     d4 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
         dot[t] = d4_zero();
-    for (int v = 0; v < 4; v++, p += 4 * VL) {
-        const vb byte = vb_load(p);
-        const vb lo = vb_bits(byte, 0, 15), hi = vb_bits(byte, 4, 15);
-        fetch_ahead(p);
-        UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d4_dot(dot[t], lo, a.q + 32 * t + 8 * v);
-        UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d4_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
-    }
+    dots4(nt, dot, p, a.q);
     UNROLL for (int t = 0; t < nt; t++) {
         sums->y[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
         sums->y[t] = vf_fma(m, vf_set1(a.s[t]), sums->y[t]);
@@ -295,13 +301,19 @@ INLINE void step4_bytes(const int nt, struct sums *sums, const uint8_t *p, vf w,
         sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
 }
 
-/* sums += w (q - 8) . x. Where bytes cost no more than nibbles, the 8 costs nothing; else it is a minimum. */
+/* sums += w (q - 8) . x */
 INLINE void step4_centred(const int nt, struct sums *sums, const uint8_t *p, vf w, const char *x)
 {
 #if defined(HAVE_DPBUSD)
     step4_bytes(nt, sums, p, vf_mul(w, vf_set1(0.0625f)), x, NULL);
 #else
-    step4(nt, sums, p, w, vf_mul(w, vf_set1(-8.0f)), x);
+    const struct acts a = acts_of(nt, x);
+    d4 dot[PL_TILE_MAX];
+    UNROLL for (int t = 0; t < nt; t++)
+        dot[t] = d4_centred(a.z + t);
+    dots4(nt, dot, p, a.q);
+    UNROLL for (int t = 0; t < nt; t++)
+        sums->y[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
 #endif
 }
 

@@ -60,7 +60,7 @@ static void act_i8(void *tile, int t, int nt, const float *x, int k)
         const int first = vi_sum(sums[0]), second = vi_sum(sums[1]), total = first + second;
         d[t] = scale + vf_sum(finite);
         s[t] = d[t] * (float)total;
-        z[t] = -128 * total;
+        z[t] = z_of(first, second);
         z16[t] = -32 * first;
         z16[nt + t] = -32 * second;
     }

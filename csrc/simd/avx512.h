@@ -78,6 +78,7 @@ static inline vi dpbusd(vi acc, vb u, const int8_t *a)
 
 typedef vi d4, d8;
 typedef vb w8;
+static inline int32_t z_of(int first, int second) { return -128 * (first + second); }
 static inline d4 d4_zero(void) { return _mm512_setzero_si512(); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return dpbusd(acc, u, a); }
 static inline vi vi_from_d4(d4 acc) { return acc; }

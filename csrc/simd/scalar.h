@@ -119,10 +119,15 @@ static inline d4 d4_dot(d4 acc, vb u, const int8_t *a)
 }
 static inline vi vi_from_d4(d4 acc) { return acc; }
 
+/* What sums of activations, of each 16 of 32, become (kernels.h, z of PL_ACT_I8): offsets of weights start from it. */
+static inline int32_t z_of(int first, int second) { return -128 * (first + second); }
+/* d4 of 8 steps whose weights count less 8 */
+static inline d4 d4_centred(const int32_t *z) { return vi_set1(*z / 16); }
+
 /* the same two steps at a time for weights 0..63, and any number of them */
 static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a) { return d4_dot(d4_dot(acc, u0, a), u1, a + 4); }
 
-/* d8: the same for (weights -128..127, stored +128), any number of steps. z = -128 sum(a). */
+/* d8: the same for (weights -128..127, stored +128), any number of steps */
 typedef vi d8;
 typedef vb w8;
 static inline w8 w8_from(vb u) { return u; }
