@@ -6,6 +6,7 @@
 
 enum { FLOATS_PANELS = 4, FLOATS_TOKENS = 8 };  /* abreast, at most */
 enum { FLOATS_PIECE = 256 };
+enum { ACTS_AHEAD = 8192 };  /* bytes; those of many tokens come from L3 */
 
 /* Tokens, and panels beside that many: their sums, a panel's weights each and an activation fit 16 registers. */
 INLINE int floats_tokens(const int nt) { return nt > FLOATS_TOKENS ? (nt + 1) / 2 : nt; }
@@ -26,14 +27,16 @@ struct floats_piece {
     int k, more;
 };
 
-/* acc [np][n] += n_k consecutive k, a's first ones */
+/* acc [np][n] += n_k consecutive k, a's first ones. soon: fetch the activations of later ones? */
 INLINE void floats_step(const struct floats *f, const int np, const int n, const int nt, const int n_k, vf *acc,
-                        const struct floats_piece *a)
+                        const struct floats_piece *a, const int soon)
 {
     UNROLL for (int p = 0; p < np; p++)
         fetch_ahead(a->panels + (size_t)p * a->panel_bytes);
     UNROLL for (int j = 0; j < n_k; j++) {
         vf w[FLOATS_PANELS];
+        if (soon)
+            prefetch_l2((const char *)(a->x + j * nt) + ACTS_AHEAD);
         __asm__ volatile("" ::: "memory");  /* load what w is made of again: to keep it there are too few registers */
         UNROLL for (int p = 0; p < np; p++)
             w[p] = f->load(a->panels + (size_t)p * a->panel_bytes, j);
@@ -44,7 +47,8 @@ INLINE void floats_step(const struct floats *f, const int np, const int n, const
 }
 
 /* n tokens from `first` on */
-INLINE void floats_part(const struct floats *f, const int np, const int n, const int nt, struct floats_piece a, int first)
+INLINE void floats_part(const struct floats *f, const int np, const int n, const int nt, struct floats_piece a,
+                        const int first)
 {
     vf acc[FLOATS_PANELS * FLOATS_TOKENS];
     a.x += first;
@@ -52,9 +56,9 @@ INLINE void floats_part(const struct floats *f, const int np, const int n, const
     UNROLL for (int i = 0; i < np * n; i++)
         acc[i] = a.more ? vf_load(a.y + (i / n * nt + i % n) * VL) : vf_zero();
     for (int i = 0; i < a.k / f->per; i++, a.x += f->per * nt, a.panels += f->bytes)
-        floats_step(f, np, n, nt, f->per, acc, &a);
+        floats_step(f, np, n, nt, f->per, acc, &a, n < nt && first == 0);
     if (a.k % f->per)
-        floats_step(f, np, n, nt, 1, acc, &a);
+        floats_step(f, np, n, nt, 1, acc, &a, 0);
     UNROLL for (int p = 0; p < np; p++)
         acc_store(n, a.y + p * nt * VL, acc + p * n);
 }
