@@ -1,22 +1,19 @@
 /* Row-wise kernels: one row in, one row out, each sum in lane order then vf_sum's tree. */
 
 /* e^x: 2^n e^r with |r| <= ln2/2, degree-6 Taylor-minimax; relative error < 2e-7.
- * Clamped to the normal range, so that 2^n is built by an integer add. */
+ * Clamped to where 2^n is normal. The sum with 1.5 * 2^23 + 127 is rounded to whole numbers, and its lowest bits
+ * are n + 127, the exponent of 2^n. By Estrin's scheme, as the queries of a tile wait for it. */
 INLINE vf vf_exp(vf x)
 {
+    const vf whole = vf_set1(12583039.0f);
     x = vf_min(vf_set1(88.0f), vf_max(vf_set1(-87.0f), x));
-    const vi n = vi_from_f(vf_mul(x, vf_set1(1.44269504f)));
-    const vf nf = vf_from_i(n);
-    vf r = vf_fma(nf, vf_set1(-0.693359375f), x);
-    r = vf_fma(nf, vf_set1(2.12194440e-4f), r);
-    vf p = vf_set1(1.9875691500e-4f);
-    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
-    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
-    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
-    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
-    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
-    p = vf_add(vf_fma(vf_mul(p, r), r, r), vf_set1(1.0f));
-    return vf_cast(vi_add(vi_cast(p), vi_sll(n, 23)));
+    const vf t = vf_fma(x, vf_set1(1.44269504f), whole), n = vf_sub(t, whole), power = vf_cast(vi_sll(vi_cast(t), 23));
+    const vf r = vf_fma(n, vf_set1(2.12194440e-4f), vf_fma(n, vf_set1(-0.693359375f), x)), r2 = vf_mul(r, r);
+    const vf p5 = vf_fma(r, vf_set1(1.9875691500e-4f), vf_set1(1.3981999507e-3f));
+    const vf p3 = vf_fma(r, vf_set1(8.3334519073e-3f), vf_set1(4.1665795894e-2f));
+    const vf p1 = vf_fma(r, vf_set1(1.6666665459e-1f), vf_set1(5.0000001201e-1f));
+    const vf p = vf_fma(vf_fma(p5, r2, p3), r2, p1);
+    return vf_fma(vf_fma(p, r2, r), power, power);
 }
 
 static void exp_n(float *y, const float *x, int n)
