@@ -84,6 +84,8 @@ struct pl_kernels {
     /* (x_i, x_(i+n/2)) rotated by angle i: cs [2][n/2] = cos, sin (Su et al. 2021, half split) */
     void (*rope)(float *x, const float *cs, int n);
     void (*add)(float *y, const float *a, const float *b, int n);          /* y = a + b; y may be a */
+    /* out [nt][n], rows `stride` apart, = what a tile of matrix rows gave, y [..][nt][vl]; or out += it */
+    void (*put)(float *out, int64_t stride, const float *y, int n, int nt, int adds);
     /* y = silu(gate) up; y may be gate */
     void (*swiglu)(float *y, const float *gate, const float *up, int n);
 

@@ -112,6 +112,7 @@ const struct pl_kernels TABLE = {
     .act = {[PL_ACT_F32] = act_f32, [PL_ACT_BF16] = act_bf16, [PL_ACT_I8] = act_i8},
     .rope = rope,
     .add = add,
+    .put = put,
     .swiglu = swiglu,
     .kv_store = {[PL_KV_F16] = kv_store_f16, [PL_KV_F32] = kv_store_f32, [PL_KV_BF16] = kv_store_bf16, [PL_KV_Q8_0] = kv_store_q8_0},
     .attend = {[PL_KV_F16] = attend_f16s, [PL_KV_F32] = attend_f32s, [PL_KV_BF16] = attend_bf16s, [PL_KV_Q8_0] = attend_q8_0s},

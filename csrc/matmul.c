@@ -2,8 +2,6 @@
  * in L2 while the token tiles pass by. Panels in file order belong to members in order, as packed. */
 #include "pyllama.h"
 
-#include <string.h>
-
 /* at least, for members to finish together: where a unit is reused by token tiles, and where it is read once */
 enum { REUSED_UNITS = 8, READ_UNITS = 32 };
 enum { PANELS = 16 };  /* multiplied by one call at most */
@@ -39,18 +37,6 @@ struct tile {
     int row, n;            /* its tokens */
 };
 
-/* n values of a row of outputs */
-static void put(const struct pl_kernels *kernels, const struct pl_op *op, float *out, float *y, int n)
-{
-    if (op->kind == PL_MATMUL_ADD) {
-        if (op->value != 1.0f)
-            kernels->scale(y, y, op->value, n);
-        kernels->add(out, out, y, n);
-    }
-    else
-        memcpy(out, y, sizeof(float) * (size_t)n);
-}
-
 /* y [n][tokens][vl] = matrix i's panels times the tile, and its bias */
 static void multiply(const struct pl_run *run, const struct pl_op *op, int i, int panel, int n, struct tile tile, float *y)
 {
@@ -66,23 +52,21 @@ static void multiply(const struct pl_run *run, const struct pl_op *op, int i, in
             kernels->add(y, y, bias + r, w->n_rows - r < kernels->vl ? w->n_rows - r : kernels->vl);
 }
 
-/* n panels of output i for a tile of tokens; a row's outputs are written side by side, rows lie far apart */
+/* n panels of output i for a tile of tokens */
 static void panels_tile(const struct pl_run *run, const struct pl_op *op, int i, int panel, int n, struct tile tile, int member)
 {
     float y[PANELS * PL_TILE_MAX * PL_LANES_MAX], up[PANELS * PL_TILE_MAX * PL_LANES_MAX];
-    const int vl = run->p->kernels->vl, left = run->p->matrices[op->weight[i]].n_rows - panel * vl;
-    const int64_t stride = run->p->buffers[op->out[i]].width;
-    float *out = pl_row(run, op, op->out[i], tile.row, member) + panel * vl;
+    const struct pl_kernels *const kernels = run->p->kernels;
+    const int vl = kernels->vl, left = run->p->matrices[op->weight[i]].n_rows - panel * vl, adds = op->kind == PL_MATMUL_ADD;
+    float *const out = pl_row(run, op, op->out[i], tile.row, member) + panel * vl;
     multiply(run, op, i, panel, n, tile, y);
     if (op->kind == PL_MATMUL_SWIGLU) {
         multiply(run, op, 1, panel, n, tile, up);
-        run->p->kernels->swiglu(y, y, up, n * tile.n * vl);
+        kernels->swiglu(y, y, up, n * tile.n * vl);
     }
-    for (int t = 0; t < tile.n; t++, out += stride)
-        for (int p = 0; p < n; p++) {
-            const int rest = left - p * vl;
-            put(run->p->kernels, op, out + p * vl, y + (p * tile.n + t) * vl, rest < vl ? rest : vl);
-        }
+    if (adds && op->value != 1.0f)
+        kernels->scale(y, y, op->value, n * tile.n * vl);
+    kernels->put(out, run->p->buffers[op->out[i]].width, y, left < n * vl ? left : n * vl, tile.n, adds);
 }
 
 static void run_chunk(const struct pl_run *run, const struct pl_op *op, int i, int first, int end, int member)

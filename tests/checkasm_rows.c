@@ -80,6 +80,25 @@ static void check_add(const struct pl_kernels *kn, const struct pl_format *forma
     }
 }
 
+static void check_put(const struct pl_kernels *kn, const struct pl_format *format)
+{
+    (void)format;
+    FOR_SHAPES(n, fill) {
+        const int nt = 1 + rng_below(PL_TILE_MAX), stride = n + rng_below(3), adds = rng_below(2), vl = kn->vl;
+        const int n_out = (nt - 1) * stride + n;
+        begin("n=%d nt=%d stride=%d y=%s adds=%d", n, nt, stride, fill_names[fill], adds);
+        const float *const y = buf_floats((n + vl - 1) / vl * nt * vl, fill);
+        float *const out = buf_floats(n_out, any_fill()), *const was = buf_copy(out, sizeof *out * (size_t)n_out);
+        kn->put(out, stride, y, n, nt, adds);
+        for (int at = 0; at < n_out; at++) {
+            const int t = at / stride, i = at % stride;
+            const double sum = i < n ? y[(i / vl * nt + t) * vl + i % vl] : 0;
+            expect("out", at, out[at], i < n && !adds ? sum : (float)(was[at] + sum), 0);
+        }
+        end();
+    }
+}
+
 static void check_scale(const struct pl_kernels *kn, const struct pl_format *format)
 {
     (void)format;
@@ -279,8 +298,7 @@ static void check_select(const struct pl_kernels *kn, const struct pl_format *fo
 }
 
 const struct op row_ops[] = {
-    {"rmsnorm", check_rmsnorm}, {"rope", check_rope},       {"add", check_add},
-    {"scale", check_scale},     {"swiglu", check_swiglu},   {"exp", check_exp},
-    {"exp_sum", check_exp_sum}, {"argmax", check_argmax},
-    {"group_max", check_group_max}, {"select", check_select}, {NULL, NULL},
+    {"rmsnorm", check_rmsnorm}, {"rope", check_rope},           {"add", check_add},       {"put", check_put},
+    {"scale", check_scale},     {"swiglu", check_swiglu},       {"exp", check_exp},       {"exp_sum", check_exp_sum},
+    {"argmax", check_argmax},   {"group_max", check_group_max}, {"select", check_select}, {NULL, NULL},
 };

@@ -49,6 +49,18 @@ static void add(float *y, const float *a, const float *b, int n)
         vf_store_n(y + i, vf_add(vf_load_n(a + i, n - i), vf_load_n(b + i, n - i)), n - i);
 }
 
+static void put(float *out, int64_t stride, const float *y, int n, int nt, int adds)
+{
+    for (int t = 0; t < nt; t++, out += stride) {
+        const float *from = y + t * VL;
+        int i = 0;
+        for (; i + VL <= n; i += VL, from += nt * VL)
+            vf_store(out + i, adds ? vf_add(vf_load(out + i), vf_load(from)) : vf_load(from));
+        if (i < n)
+            vf_store_n(out + i, adds ? vf_add(vf_load_n(out + i, n - i), vf_load(from)) : vf_load(from), n - i);
+    }
+}
+
 static void scale(float *y, const float *x, float a, int n)
 {
     int i = 0;
