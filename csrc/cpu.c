@@ -17,6 +17,8 @@ enum {
     AVX512      = 1 << 2,  /* F BW VL DQ VNNI, and an OS that keeps zmm */
     AVX512_BF16 = 1 << 3,
     AMX         = 1 << 4,  /* TILE INT8 BF16, and an OS that keeps tiles */
+    FAST_BF16   = 1 << 5,  /* vdpbf16ps does more than FMAs: not Intel's, which does half as much */
+    NEVER       = 1 << 6,
 };
 
 /* Tiles are 8 KiB of state that the kernel saves for those who ask (Linux, Documentation/arch/x86/xstate.rst). */
@@ -28,6 +30,12 @@ static int tiles_granted(void)
 #else
     return 0;
 #endif
+}
+
+static int intel(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx;
 }
 
 /* cpuid and xgetbv directly: __builtin_cpu_supports lacks names and forgets the OS's half */
@@ -58,33 +66,34 @@ static unsigned cpu_features(void)
     }
     if (features & AVX512_BF16 && amx)
         features |= AMX;
+    if (features & AVX512_BF16 && !intel())
+        features |= FAST_BF16;
     return features;
 }
 #endif
 
-/* Ascending; pl_kernels_find takes the last that runs and is `automatic`. */
+/* Ascending; pl_kernels_find takes the last that this CPU runs and that pays on it. */
 static const struct level {
     const struct pl_kernels *kernels;
-    unsigned needs;
-    int automatic;
+    unsigned needs, pays;
 } levels[] = {
-    {&pl_kernels_scalar, 0, 1},
+    {&pl_kernels_scalar, 0, 0},
 #if defined(__x86_64__)
-    {&pl_kernels_avx2, AVX2, 1},
-    {&pl_kernels_avx2_vnni, AVX2 | AVX_VNNI, 1},
-    {&pl_kernels_avx2_vnni_evex, AVX2 | AVX512, 0},  /* a stand-in for checks and timing */
-    {&pl_kernels_avx512, AVX2 | AVX512, 1},
-    {&pl_kernels_avx512_bf16, AVX2 | AVX512 | AVX512_BF16, 1},
-    {&pl_kernels_avx512_amx, AVX2 | AVX512 | AVX512_BF16 | AMX, 1},
+    {&pl_kernels_avx2, AVX2, 0},
+    {&pl_kernels_avx2_vnni, AVX2 | AVX_VNNI, 0},
+    {&pl_kernels_avx2_vnni_evex, AVX2 | AVX512, NEVER},  /* a stand-in for checks and timing */
+    {&pl_kernels_avx512, AVX2 | AVX512, 0},
+    {&pl_kernels_avx512_bf16, AVX2 | AVX512 | AVX512_BF16, FAST_BF16},
+    {&pl_kernels_avx512_amx, AVX2 | AVX512 | AVX512_BF16 | AMX, 0},
 #endif
 };
 
-static int level_runs(const struct level *l)
+static int has(unsigned features)
 {
 #if defined(__x86_64__)
-    return (l->needs & ~cpu_features()) == 0 && (!(l->needs & AMX) || tiles_granted());
+    return (features & ~cpu_features()) == 0 && (!(features & AMX) || tiles_granted());
 #else
-    return l->needs == 0;
+    return features == 0;
 #endif
 }
 
@@ -92,7 +101,7 @@ const struct pl_kernels *pl_kernels_at(int i, int *runs)
 {
     if (i < 0 || i >= (int)(sizeof levels / sizeof *levels))
         return NULL;
-    *runs = level_runs(&levels[i]);
+    *runs = has(levels[i].needs);
     return levels[i].kernels;
 }
 
@@ -101,7 +110,7 @@ const struct pl_kernels *pl_kernels_find(const char *name)
     const struct pl_kernels *best = NULL;
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         const struct level *const l = &levels[i];
-        if (level_runs(l) && (name ? strcmp(name, l->kernels->name) == 0 : l->automatic))
+        if (has(l->needs) && (name ? strcmp(name, l->kernels->name) == 0 : has(l->pays)))
             best = l->kernels;
     }
     return best;
