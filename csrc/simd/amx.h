@@ -2,10 +2,6 @@
  * chapter 18). A tile register holds up to 16 rows of 64 bytes. The instructions are written out, since the
  * compilers' own wrappers do not tell them what memory a tile reads. */
 #define HAVE_TILES 1
-/* Xeons wait for memory longer, and gain by a second fetch to L1. */
-#define AHEAD_L2 10240
-#define AHEAD_L1 8192
-static inline void prefetch_l1(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
 #include "avx512.h"
 
 struct tile_config {
