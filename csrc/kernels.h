@@ -38,6 +38,13 @@ enum { PL_BF16_BLOCK = 32 };
 /* Y [n_panels][nt][vl] = X [nt][k] . W^T for adjacent panels, panel_bytes each; x is a whole tile of nt tokens. */
 typedef void pl_tile_fn(float *y, const void *panels, size_t panel_bytes, int n_panels, const void *x, int k);
 
+/* A format's panels expanded, for matrices that many tiles of tokens multiply. */
+struct pl_expanded {
+    size_t (*panel_bytes)(int k);  /* a multiple of 64, as expanded panels are aligned */
+    void (*expand)(void *expanded, const void *panel, int k);
+    pl_tile_fn *const *tile;  /* [nt], of expanded panels; the bits of the format's own tiles */
+};
+
 struct pl_format {
     const char *name;      /* as in GGUF: "Q4_K" */
     int block;             /* k per block of the file; k is a multiple of it */
@@ -52,6 +59,7 @@ struct pl_format {
     /* y [k] = one row of the file. This is the definition of the format. */
     void (*dequantize)(float *y, const uint8_t *row, int k);
     pl_tile_fn *const *tile;  /* [nt], 1 <= nt <= tile_max[act] */
+    const struct pl_expanded *expanded;  /* NULL: is no faster */
     /* one row of the file <- x [k], rounded as GGUF's reference does; NULL: cannot. row may be x. */
     void (*quantize)(uint8_t *row, const float *x, int k);
 };

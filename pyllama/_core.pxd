@@ -22,6 +22,7 @@ cdef extern from "kernels.h":
         int block_bytes
         pl_act act
         size_t (*panel_bytes)(int k) nogil
+        const void *expanded
         void (*dequantize)(float *y, const unsigned char *row, int k) nogil
 
     struct pl_kernels:

@@ -95,6 +95,13 @@ cdef class Kernels:
         """Bytes of one packed panel."""
         return self.p.formats[fmt].panel_bytes(n_cols)
 
+    def scratch_bytes(self):
+        """What a thread wants for expanded panels: half of its L2, or 0 if no format of the level has them."""
+        cdef int i = 0
+        while self.p.formats[i] != NULL and self.p.formats[i].expanded == NULL:
+            i += 1
+        return 0 if self.p.formats[i] == NULL else pl_cache_bytes(2) // 2
+
     def dequantize(self, int fmt, const unsigned char[::1] row):
         """float32 values of whole blocks as they lie in a file."""
         cdef int k = <int>(row.shape[0] // self.p.formats[fmt].block_bytes) * self.p.formats[fmt].block

@@ -258,7 +258,8 @@ def make_plan(graph: Graph, nodes: list[Node], tables: Tables, limits: Limits, k
     ops = encode(nodes, index, tables, waits)
     v_dim = -(-graph.head_dim // 16) * 16
     widest = max(b.tensor.width for b in buffers.values())
-    scratch = align(4 * max(_core.QUERY_MAX * (graph.head_dim + 2 * v_dim + 8), widest))
+    floats = max(_core.QUERY_MAX * (graph.head_dim + 2 * v_dim + 8), widest)
+    scratch = align(max(4 * floats, tables.kernels.scratch_bytes()))
     scratch_at = align(size)
     partial_at = scratch_at + scratch * limits.n_threads
     supply_at = partial_at + PARTIAL_BYTES

@@ -85,6 +85,13 @@ CALL(tile)
     format->tile[job->nt](out, panel, 0, PANELS, tile, job->n);  /* the same one again: it stays in L1 */
 }
 
+CALL(expanded)
+{
+    (void)kn;
+    pl_tile_fn *const *const tiles = format->expanded ? format->expanded->tile : format->tile;
+    tiles[job->nt](out, panel, 0, PANELS, tile, job->n);
+}
+
 CALL(pack)
 {
     const uint8_t *rows[PL_LANES_MAX];
@@ -152,6 +159,16 @@ static void report(const struct pl_kernels *kn, const struct job *job)
            rows * job->bytes / ns, scalar / scalar_rows / (ns / rows));
 }
 
+static void bench_tile(const struct pl_kernels *kn, const char *op, const struct pl_format *f, struct job job, const char *kind)
+{
+    snprintf(job.name, sizeof job.name, "%s.%s", f->name, kind);
+    snprintf(job.shape, sizeof job.shape, "k=%d nt=%d", job.n, job.nt);
+    job.ops = 2.0 * job.n * job.nt;
+    job.bytes = (double)job.n / f->block * f->block_bytes;
+    if (job.nt <= kn->tile_max[f->act] && (!op || strstr(job.name, op)))
+        report(kn, &job);
+}
+
 static void bench_formats(const struct pl_kernels *kn, const char *op)
 {
     static const int ks[] = {2048, 8192}, nts[] = {1, 4, 8, 12, 16, 32};
@@ -160,12 +177,10 @@ static void bench_formats(const struct pl_kernels *kn, const char *op)
             struct job job = {.call = call_tile, .format = (*f)->name, .panels = PANELS};
             job.n = ks[c / COUNT(nts)];
             job.nt = nts[c % COUNT(nts)];
-            snprintf(job.name, sizeof job.name, "%s.tile", (*f)->name);
-            snprintf(job.shape, sizeof job.shape, "k=%d nt=%d", job.n, job.nt);
-            job.ops = 2.0 * job.n * job.nt;
-            job.bytes = (double)job.n / (*f)->block * (*f)->block_bytes;
-            if (job.nt <= kn->tile_max[(*f)->act] && (!op || strstr(job.name, op)))
-                report(kn, &job);
+            bench_tile(kn, op, *f, job, "tile");
+            job.call = call_expanded;
+            if ((*f)->expanded)
+                bench_tile(kn, op, *f, job, "expanded");
         }
 }
 

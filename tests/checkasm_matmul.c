@@ -271,6 +271,26 @@ static void check_panels(const struct pl_kernels *kn, const struct pl_format *f,
     }
 }
 
+/* so has one that multiplies expanded panels, if the format has them */
+static void check_expanded(const struct pl_kernels *kn, const struct pl_format *f, const char *panels, const void *tile,
+                           int nt, int k)
+{
+    if (!f->expanded)
+        return;
+    enum { N = 3 };
+    const size_t bytes = f->panel_bytes(k), expanded_bytes = f->expanded->panel_bytes(k);
+    const int n = N * nt * kn->vl;
+    char *const expanded = buf(N * expanded_bytes);
+    float *const y = buf_loose(4 * (size_t)n), *const other = buf_loose(4 * (size_t)n);
+    if (expanded_bytes % 64)
+        fail("expanded panels of %zu bytes", expanded_bytes);
+    for (int p = 0; p < N; p++)
+        f->expanded->expand(expanded + (size_t)p * expanded_bytes, panels + (size_t)p * bytes, k);
+    f->tile[nt](other, panels, bytes, N, tile, k);
+    f->expanded->tile[nt](y, expanded, expanded_bytes, N, tile, k);
+    expect_bits("y of expanded panels", y, other, n);
+}
+
 static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
 {
     const int max = kn->tile_max[f->act];
@@ -288,7 +308,9 @@ static void check_tile(const struct pl_kernels *kn, const struct pl_format *f)
         const char *const panels = by_turns(f, &m);
         for (int nt = 1; nt <= max; nt++) {
             const int first = rng_below(max - nt + 1);
-            check_panels(kn, f, panels, make_tile(kn, f, x + first, nt, m.k), nt, m.k, ys + first * kn->vl);
+            const void *const tile = make_tile(kn, f, x + first, nt, m.k);
+            check_panels(kn, f, panels, tile, nt, m.k, ys + first * kn->vl);
+            check_expanded(kn, f, panels, tile, nt, m.k);
         }
         end();
     }

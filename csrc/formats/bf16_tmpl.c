@@ -135,4 +135,4 @@ INLINE vf bf16_load(const void *p, int j)
 FLOATS_TILES(bf16, 2, 4 * VL)
 #endif
 
-static const struct pl_format bf16 = {"BF16", 1, 2, BF16_ACT, bf16_panel_bytes, bf16_pack, bf16_unpack, bf16_dequantize, bf16_tiles, bf16_quantize};
+static const struct pl_format bf16 = {"BF16", 1, 2, BF16_ACT, bf16_panel_bytes, bf16_pack, bf16_unpack, bf16_dequantize, bf16_tiles, NULL, bf16_quantize};

@@ -171,9 +171,17 @@ INLINE void read_fives(uint8_t *q, const uint8_t *block)
     enum { f##_n = n, f##_bytes = bytes };                                                           \
     static const struct blocks f##_blocks = {f##_n, f##_bytes, __VA_ARGS__, .read = f##_read, .values = f##_values};
 
-/* The format f, `title` in GGUF, given f_blocks and f_tile. quantizer: of struct pl_format, or NULL */
-#define BLOCK_FORMAT(f, title, quantizer) WIDE_TILES(f##_tile) FORMAT_OF_TILES(f, title, quantizer)
-#define FORMAT_OF_TILES(f, title, quantizer)                                                         \
+/* The format f, `title` in GGUF, given f_blocks and f_tile. addend: what its steps defer; quantizer: of struct
+ * pl_format, or NULL */
+#if defined(EXPANDS)
+#define BLOCK_FORMAT(f, title, addend, quantizer)                                                    \
+    WIDE_TILES(f##_tile)                                                                             \
+    EXPANDED(f, expanded_step(addend), addend##_tile, f##_tile(0, expanded, panel, NULL, k))         \
+    FORMAT_OF_TILES(f, title, &f##_expanded, quantizer)
+#else
+#define BLOCK_FORMAT(f, title, addend, quantizer) WIDE_TILES(f##_tile) FORMAT_OF_TILES(f, title, NULL, quantizer)
+#endif
+#define FORMAT_OF_TILES(f, title, expanded, quantizer)                                               \
     static size_t f##_panel_bytes(int k) { return blocks_bytes(&f##_blocks, k); }                    \
     static void f##_pack(void *panel, const uint8_t *const *rows, int n_rows, int k)                 \
     {                                                                                                \
@@ -188,23 +196,9 @@ INLINE void read_fives(uint8_t *q, const uint8_t *block)
         blocks_dequantize(&f##_blocks, y, row, k);                                                   \
     }                                                                                                \
     static const struct pl_format f = {title, f##_n, f##_bytes, PL_ACT_I8, f##_panel_bytes,          \
-                                       f##_pack, f##_unpack, f##_dequantize, f##_tiles, quantizer};
+                                       f##_pack, f##_unpack, f##_dequantize, f##_tiles, expanded, quantizer};
 
-/* ---- dot products: `a` is the activations of 32 k (kernels.h, PL_ACT_I8) */
-
-struct acts {
-    const int8_t *q;      /* [nt][32] */
-    const float *d, *s;   /* [nt] */
-    const int32_t *z;     /* [nt] */
-    const int32_t *z16;   /* [2][nt] */
-};
-
-INLINE struct acts acts_of(const int nt, const char *x)
-{
-    const float *const d = (const float *)(x + 32 * nt);
-    const int32_t *const z = (const int32_t *)(d + 2 * nt);
-    return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
-}
+/* ---- dot products */
 
 /* 4-bit weights as bytes, 128 being 0: what the table says, or 16 q */
 INLINE vb low_byte(vb byte, const uint8_t *table)
@@ -217,8 +211,8 @@ INLINE vb high_byte(vb byte, const uint8_t *table)
     return table ? vb_lut(table, vb_bits(byte, 4, 15)) : vb_bits(byte, 0, -16);
 }
 
-#if defined(HAVE_TILES)
-/* the same weights as int8 */
+#if defined(HAVE_TILES) || defined(EXPANDS)
+/* the same weights one by one, to be multiplied later */
 INLINE void put4(int8_t *q, const uint8_t *p)
 {
     for (int v = 0; v < 4; v++, p += 4 * VL, q += 8 * VL) {
@@ -234,8 +228,8 @@ INLINE void put_bytes(int8_t *q, const uint8_t *p, const uint8_t *table)
     for (int v = 0; v < 4; v++, p += 4 * VL, q += 8 * VL) {
         const vb byte = vb_load(p);
         fetch_ahead(p);
-        vb_store(q, vb_minus(low_byte(byte, table), 128));
-        vb_store(q + 4 * VL, vb_minus(high_byte(byte, table), 128));
+        vb_store(q, deferred(low_byte(byte, table)));
+        vb_store(q + 4 * VL, deferred(high_byte(byte, table)));
     }
 }
 

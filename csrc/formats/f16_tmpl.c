@@ -29,4 +29,4 @@ INLINE vf f16_load(const void *p, int j)
 }
 FLOATS_TILES(f16, 1, 2 * VL)
 
-static const struct pl_format f16 = {"F16", 1, 2, PL_ACT_F32, f16_panel_bytes, f16_pack, f16_unpack, f16_dequantize, f16_tiles, NULL};
+static const struct pl_format f16 = {"F16", 1, 2, PL_ACT_F32, f16_panel_bytes, f16_pack, f16_unpack, f16_dequantize, f16_tiles, NULL, NULL};

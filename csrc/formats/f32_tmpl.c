@@ -29,4 +29,4 @@ INLINE vf f32_load(const void *p, int j)
 }
 FLOATS_TILES(f32, 1, 4 * VL)
 
-static const struct pl_format f32 = {"F32", 1, 4, PL_ACT_F32, f32_panel_bytes, f32_pack, f32_unpack, f32_dequantize, f32_tiles, NULL};
+static const struct pl_format f32 = {"F32", 1, 4, PL_ACT_F32, f32_panel_bytes, f32_pack, f32_unpack, f32_dequantize, f32_tiles, NULL, NULL};

@@ -88,7 +88,39 @@ INLINE void add_minimum(const int nt, vf *sums, const struct groups *g, int all,
         acc_store(nt, y, sums);                                                                                     \
     }
 
-#if defined(HAVE_TILES)
+#if defined(EXPANDS)
+/* Expanded panels are struct groups, of which `add` wants the first add_bytes. */
+enum { add_offset_bytes = offsetof(struct groups, m), add_minimum_bytes = sizeof(struct groups) };
+
+#define EXPANDED_TILE(add)                                                                                          \
+    INLINE void add##_tile(const int nt, float *y, const void *panel, const void *x, int k)                         \
+    {                                                                                                               \
+        const char *p = panel, *a = x;                                                                              \
+        vf sums[PL_TILE_MAX];                                                                                       \
+        acc_zero(nt, sums);                                                                                         \
+        for (int b = 0; b < k / 32; b++, p += add##_bytes, a += nt * PL_I8_BLOCK_BYTES)                             \
+            add(nt, sums, (const struct groups *)(const void *)p, nt, 0, a);                                        \
+        acc_store(nt, y, sums);                                                                                     \
+    }                                                                                                               \
+    TILES(add##_tile)
+EXPANDED_TILE(add_offset)
+EXPANDED_TILE(add_minimum)
+
+#define GROUP_TILES(f, add)                                                                                         \
+    GROUP_TILE(f, add) TILES(f##_tile)                                                                              \
+    static void f##_expand_all(char *to, const void *panel, int k)                                                  \
+    {                                                                                                               \
+        for (int b = 0; b < k / 256; b++) {                                                                         \
+            const struct block block = block_at(&f##_blocks, panel, b, k / 256);                                    \
+            for (int j = 0; j < 8; j++, to += add##_bytes) {                                                        \
+                struct groups g;                                                                                    \
+                f##_groups(&g, block, j);                                                                           \
+                __builtin_memcpy(to, &g, add##_bytes);                                                              \
+            }                                                                                                       \
+        }                                                                                                           \
+    }                                                                                                               \
+    EXPANDED(f, add##_bytes, add##_tile, f##_expand_all(expanded, panel, k))
+#elif defined(HAVE_TILES)
 /* y [n][VL] += a block's 256 k, unpacked as g [8] */
 #define GROUP_PART(f, add, n)                                                                                       \
     static __attribute__((noinline)) void f##_part_##n(float *y, const struct groups *g, int all, int first,        \
@@ -137,4 +169,8 @@ INLINE void add_minimum(const int nt, vf *sums, const struct groups *g, int all,
 #endif
 
 /* The format f, `title` in GGUF, given f_blocks, f_groups and `add`. */
-#define GROUP_FORMAT(f, title, add) GROUP_TILES(f, add) FORMAT_OF_TILES(f, title, NULL)
+#if defined(EXPANDS)
+#define GROUP_FORMAT(f, title, add) GROUP_TILES(f, add) FORMAT_OF_TILES(f, title, &f##_expanded, NULL)
+#else
+#define GROUP_FORMAT(f, title, add) GROUP_TILES(f, add) FORMAT_OF_TILES(f, title, NULL, NULL)
+#endif

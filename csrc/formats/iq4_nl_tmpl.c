@@ -19,7 +19,7 @@ INLINE void iq4_nl_tile(const int nt, float *y, const void *panel, const void *x
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const struct block block = block_at(&iq4_nl_blocks, panel, b, k / 32);
         step4_bytes(nt, &sums, block.q, vf_from_f16(block.halves), a, iq4_table);
@@ -27,4 +27,4 @@ INLINE void iq4_nl_tile(const int nt, float *y, const void *panel, const void *x
     sums_end(nt, y, &sums);
 }
 
-BLOCK_FORMAT(iq4_nl, "IQ4_NL", NULL)
+BLOCK_FORMAT(iq4_nl, "IQ4_NL", SCALED, NULL)

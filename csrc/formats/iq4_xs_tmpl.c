@@ -23,7 +23,7 @@ INLINE void iq4_xs_tile(const int nt, float *y, const void *panel, const void *x
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 256; b++) {
         const struct block block = block_at(&iq4_xs_blocks, panel, b, k / 256);
         const vf d = vf_from_f16(block.halves);
@@ -40,4 +40,4 @@ INLINE void iq4_xs_tile(const int nt, float *y, const void *panel, const void *x
     sums_end(nt, y, &sums);
 }
 
-BLOCK_FORMAT(iq4_xs, "IQ4_XS", NULL)
+BLOCK_FORMAT(iq4_xs, "IQ4_XS", SCALED, NULL)

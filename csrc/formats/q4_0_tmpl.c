@@ -16,7 +16,7 @@ INLINE void q4_0_tile(const int nt, float *y, const void *panel, const void *x, 
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const struct block block = block_at(&q4_0_blocks, panel, b, k / 32);
         step4_centred(nt, &sums, block.q, vf_from_f16(block.halves), a);
@@ -44,4 +44,4 @@ static void q4_0_quantize(uint8_t *row, const float *x, int k)
     }
 }
 
-BLOCK_FORMAT(q4_0, "Q4_0", q4_0_quantize)
+BLOCK_FORMAT(q4_0, "Q4_0", SCALED, q4_0_quantize)

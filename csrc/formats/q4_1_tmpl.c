@@ -16,7 +16,7 @@ INLINE void q4_1_tile(const int nt, float *y, const void *panel, const void *x, 
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const struct block block = block_at(&q4_1_blocks, panel, b, k / 32);
         const vf d = vf_from_f16(block.halves);
@@ -25,4 +25,4 @@ INLINE void q4_1_tile(const int nt, float *y, const void *panel, const void *x, 
     sums_end(nt, y, &sums);
 }
 
-BLOCK_FORMAT(q4_1, "Q4_1", NULL)
+BLOCK_FORMAT(q4_1, "Q4_1", SCALED_MIN, NULL)

@@ -43,7 +43,7 @@ INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, 
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 256; b++) {
         const struct block block = block_at(&q4_k_blocks, panel, b, k / 256);
         const vf d = vf_from_f16(block.halves), dmin = vf_sub(vf_zero(), vf_from_f16(block.halves + VL));
@@ -57,4 +57,4 @@ INLINE void q4_k_tile(const int nt, float *y, const void *panel, const void *x, 
     sums_end(nt, y, &sums);
 }
 
-BLOCK_FORMAT(q4_k, "Q4_K", NULL)
+BLOCK_FORMAT(q4_k, "Q4_K", SCALED_MIN, NULL)

@@ -16,7 +16,7 @@ INLINE void q5_k_tile(const int nt, float *y, const void *panel, const void *x, 
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 256; b++) {
         const struct block block = block_at(&q5_k_blocks, panel, b, k / 256);
         const vf d = vf_from_f16(block.halves), dmin = vf_sub(vf_zero(), vf_from_f16(block.halves + VL));
@@ -30,4 +30,4 @@ INLINE void q5_k_tile(const int nt, float *y, const void *panel, const void *x, 
     sums_end(nt, y, &sums);
 }
 
-BLOCK_FORMAT(q5_k, "Q5_K", NULL)
+BLOCK_FORMAT(q5_k, "Q5_K", SCALED_MIN, NULL)

@@ -32,12 +32,12 @@ static void q8_0_quantize(uint8_t *row, const float *x, int k)
 
 BLOCKS(q8_0, 32, 34, .unit = 32, .low = 8, .halves = 0, .n_halves = 1)
 
-#if defined(HAVE_TILES)
+#if defined(HAVE_TILES) || defined(EXPANDS)
 INLINE void put8(int8_t *q, const uint8_t *p)
 {
     for (int v = 0; v < 8; v++, p += 4 * VL, q += 4 * VL) {
         fetch_ahead(p);
-        vb_store(q, vb_minus(vb_load(p), 128));
+        vb_store(q, deferred(vb_load(p)));
     }
 }
 #endif
@@ -63,7 +63,7 @@ INLINE void q8_0_tile(const int nt, float *y, const void *panel, const void *x, 
 {
     const char *a = x;
     struct sums sums;
-    sums_begin(nt, &sums);
+    sums_begin(nt, y, &sums);
     for (int b = 0; b < k / 32; b++, a += nt * PL_I8_BLOCK_BYTES) {
         const struct block block = block_at(&q8_0_blocks, panel, b, k / 32);
         q8_0_step(nt, &sums, block.q, vf_from_f16(block.halves), a);
@@ -71,4 +71,4 @@ INLINE void q8_0_tile(const int nt, float *y, const void *panel, const void *x, 
     sums_end(nt, y, &sums);
 }
 
-BLOCK_FORMAT(q8_0, "Q8_0", q8_0_quantize)
+BLOCK_FORMAT(q8_0, "Q8_0", SCALED, q8_0_quantize)

@@ -7,15 +7,41 @@
 
 enum { VECTOR_MAX = 12 };
 
+/* The activations of 32 k (kernels.h, PL_ACT_I8) */
+struct acts {
+    const int8_t *q;      /* [nt][32] */
+    const float *d, *s;   /* [nt] */
+    const int32_t *z;     /* [nt] */
+    const int32_t *z16;   /* [2][nt] */
+};
+
+INLINE struct acts acts_of(const int nt, const char *x)
+{
+    const float *const d = (const float *)(x + 32 * nt);
+    const int32_t *const z = (const int32_t *)(d + 2 * nt);
+    return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
+}
+
 #if !defined(HAVE_TILES)
 
 enum { WIDE_MAX = VECTOR_MAX };
-#define DEFER(nt, sums, put, ...)
 
-struct sums { vf y[PL_TILE_MAX]; };
+/* expanded: where the weights of a panel go, for a tile of no tokens */
+struct sums { vf y[PL_TILE_MAX]; char *expanded; };
 
-INLINE void sums_begin(const int nt, struct sums *s) { acc_zero(nt, s->y); }
+INLINE void sums_begin(const int nt, float *y, struct sums *s)
+{
+    acc_zero(nt, s->y);
+    s->expanded = (char *)y;
+}
+
 INLINE void sums_end(const int nt, float *y, struct sums *s) { acc_store(nt, y, s->y); }
+
+#if defined(EXPANDS)
+#include "expanded_tmpl.c"
+#else
+#define DEFER(nt, sums, put, ...)
+#endif
 
 #else
 
@@ -47,8 +73,9 @@ static void configure(int rows)
     tiles_begin(&c);
 }
 
-INLINE void sums_begin(const int nt, struct sums *s)
+INLINE void sums_begin(const int nt, float *y, struct sums *s)
 {
+    (void)y;
     acc_zero(DEFERS(nt) ? 2 * GROUP : nt, s->y);
     s->n = 0;
     if (DEFERS(nt))

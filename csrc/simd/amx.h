@@ -21,5 +21,5 @@ static inline void tiles_end(void) { __asm__ volatile("tilerelease"); }
 #define tile_dot_i8(c, a, b) __asm__ volatile("tdpbssd %tmm" #b ", %tmm" #a ", %tmm" #c)
 #define tile_dot_bf16(c, a, b) __asm__ volatile("tdpbf16ps %tmm" #b ", %tmm" #a ", %tmm" #c)
 
-/* each byte less n, modulo 256 */
-static inline vb vb_minus(vb a, int n) { return _mm512_sub_epi8(a, _mm512_set1_epi8((char)n)); }
+/* a weight as a byte, 128 being 0, as what will be multiplied: int8 like the activations */
+static inline vb deferred(vb u) { return _mm512_sub_epi8(u, _mm512_set1_epi8((char)128)); }

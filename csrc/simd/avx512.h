@@ -103,6 +103,10 @@ static inline vf vf_dot_bf16(vf acc, vb w, const uint32_t *a)
 #define AHEAD_L2 10240
 #define AHEAD_L1 8192
 static inline void prefetch_l1(const void *p) { __asm__ volatile("prefetcht0 %0" : : "m"(*(const char *)p)); }
+#if !defined(HAVE_TILES)
+#define EXPANDS 1  /* kernels/expanded_tmpl.c; AMD's have ports beside those that multiply */
+static inline vb deferred(vb u) { return u; }
+#endif
 #endif
 
 /* gcc 12 drops __builtin_prefetch under a target pragma */
