@@ -1,16 +1,16 @@
 /* Float weights times float activations: F32, F16, and BF16 where it has no instruction of its own.
  *
  * A sum is one chain of FMAs as long as k, in the order of k whatever the tile's width. For there to be enough chains
- * to hide what an FMA takes, and more FMAs than loads, some panels go abreast; of many tokens one half after the other,
- * piece by piece of k, so that the second finds the piece in L1. */
+ * to hide what an FMA takes, and more FMAs than loads, some panels go abreast; of tokens too many for the registers one
+ * half after the other, piece by piece of k, so that the second finds the piece in L1. */
 
 enum { FLOATS_PANELS = 4, FLOATS_TOKENS = 8 };  /* abreast, at most */
 enum { FLOATS_PIECE = 256 };
 enum { ACTS_AHEAD = 8192 };  /* bytes; those of many tokens come from L3 */
 
-/* Tokens, and panels beside that many: their sums, a panel's weights each and an activation fit 16 registers. */
-INLINE int floats_tokens(const int nt) { return nt > FLOATS_TOKENS ? (nt + 1) / 2 : nt; }
-INLINE int floats_abreast(const int n) { return n < 3 ? 4 : n < 8 ? 2 : 1; }
+/* Tokens, and panels beside that many: their sums, a panel's weights each and an activation fit the registers. */
+INLINE int floats_tokens(const int nt) { return nt > FLOATS_TOKENS && REGISTERS < 32 ? (nt + 1) / 2 : nt; }
+INLINE int floats_abreast(const int n) { return n < (REGISTERS < 32 ? 3 : 7) ? 4 : n < 8 || REGISTERS >= 32 ? 2 : 1; }
 
 /* What a format of them says: `load` takes the j-th of `per` consecutive k from `bytes` of a panel. */
 struct floats {
@@ -53,8 +53,9 @@ INLINE void floats_part(const struct floats *f, const int np, const int n, const
     vf acc[FLOATS_PANELS * FLOATS_TOKENS];
     a.x += first;
     a.y += first * VL;
-    UNROLL for (int i = 0; i < np * n; i++)
-        acc[i] = a.more ? vf_load(a.y + (i / n * nt + i % n) * VL) : vf_zero();
+    UNROLL for (int p = 0; p < np; p++)
+        UNROLL for (int t = 0; t < n; t++)
+            acc[p * n + t] = a.more ? vf_load(a.y + (p * nt + t) * VL) : vf_zero();
     for (int i = 0; i < a.k / f->per; i++, a.x += f->per * nt, a.panels += f->bytes)
         floats_step(f, np, n, nt, f->per, acc, &a, n < nt && first == 0);
     if (a.k % f->per)

@@ -2,6 +2,7 @@
  * coding or, with PL_VNNI_EVEX, in that of AVX512-VNNI + VL. */
 #define VL 8
 #define PL_SIMD 1
+enum { REGISTERS = 16 };
 /* Attention: a query's broadcast is an instruction of its own, so two vectors of keys share it; twelve sums, and the
  * registers are full. */
 enum { QUERIES_ABREAST = 6, VECTORS_ABREAST = 2 };

@@ -1,6 +1,7 @@
 /* The vocabulary on 512-bit vectors: AVX-512 F BW VL DQ VNNI; with PL_BF16 also vdpbf16ps. */
 #define VL 16
 #define PL_SIMD 1
+enum { REGISTERS = 32 };
 enum { QUERIES_ABREAST = 12, VECTORS_ABREAST = 1 };  /* a broadcast is part of the FMA */
 #define HAVE_DPBUSD 1  /* of u8, whatever they are */
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define VL 8
+enum { REGISTERS = 16 };
 enum { QUERIES_ABREAST = 12, VECTORS_ABREAST = 1 };
 
 typedef struct { float v[VL]; } vf;
