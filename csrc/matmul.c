@@ -38,8 +38,8 @@ static int least_panels(const struct pl_run *run, const struct pl_op *op, int i,
 {
     if (!expanded_bytes(run, op, i, n_tiles))
         return run->p->buffers[op->in[0]].act == PL_ACT_F32 ? ABREAST : 1;
-    const int in_scratch = (int)(run->p->scratch_bytes / bytes);
-    return in_scratch < EXPANDED_PANELS ? in_scratch : EXPANDED_PANELS;
+    const int in_scratch = (int)(run->p->scratch_bytes / bytes);  /* 0 if the companion, as it is, has not the room */
+    return in_scratch < 1 ? 1 : in_scratch < EXPANDED_PANELS ? in_scratch : EXPANDED_PANELS;
 }
 
 /* Of output i. n_tiles: of tokens; all: panels of all outputs, whose chunks are to be of one size */
