@@ -173,15 +173,11 @@ INLINE void read_fives(uint8_t *q, const uint8_t *block)
 
 /* The format f, `title` in GGUF, given f_blocks and f_tile. addend: what its steps defer; quantizer: of struct
  * pl_format, or NULL */
-#if defined(EXPANDS)
 #define BLOCK_FORMAT(f, title, addend, quantizer)                                                    \
     WIDE_TILES(f##_tile)                                                                             \
     EXPANDED(f, expanded_step(addend), addend##_tile, f##_tile(0, expanded, panel, NULL, k))         \
-    FORMAT_OF_TILES(f, title, &f##_expanded, quantizer)
-#else
-#define BLOCK_FORMAT(f, title, addend, quantizer) WIDE_TILES(f##_tile) FORMAT_OF_TILES(f, title, NULL, quantizer)
-#endif
-#define FORMAT_OF_TILES(f, title, expanded, quantizer)                                               \
+    FORMAT_OF_TILES(f, title, quantizer)
+#define FORMAT_OF_TILES(f, title, quantizer)                                                         \
     static size_t f##_panel_bytes(int k) { return blocks_bytes(&f##_blocks, k); }                    \
     static void f##_pack(void *panel, const uint8_t *const *rows, int n_rows, int k)                 \
     {                                                                                                \
@@ -196,7 +192,7 @@ INLINE void read_fives(uint8_t *q, const uint8_t *block)
         blocks_dequantize(&f##_blocks, y, row, k);                                                   \
     }                                                                                                \
     static const struct pl_format f = {title, f##_n, f##_bytes, PL_ACT_I8, f##_panel_bytes,          \
-                                       f##_pack, f##_unpack, f##_dequantize, f##_tiles, expanded, quantizer};
+                                       f##_pack, f##_unpack, f##_dequantize, f##_tiles, EXPANDED_OF(f), quantizer};
 
 /* ---- dot products */
 

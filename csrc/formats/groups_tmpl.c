@@ -169,8 +169,4 @@ EXPANDED_TILE(add_minimum)
 #endif
 
 /* The format f, `title` in GGUF, given f_blocks, f_groups and `add`. */
-#if defined(EXPANDS)
-#define GROUP_FORMAT(f, title, add) GROUP_TILES(f, add) FORMAT_OF_TILES(f, title, &f##_expanded, NULL)
-#else
-#define GROUP_FORMAT(f, title, add) GROUP_TILES(f, add) FORMAT_OF_TILES(f, title, NULL, NULL)
-#endif
+#define GROUP_FORMAT(f, title, add) GROUP_TILES(f, add) FORMAT_OF_TILES(f, title, NULL)

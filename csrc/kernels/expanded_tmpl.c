@@ -57,6 +57,7 @@ INLINE void expanded_tile(const enum addend addend, const int nt, float *y, cons
     static size_t f##_expanded_bytes(int k) { return (size_t)(k / 32) * (bytes); }        \
     static void f##_expand(void *expanded, const void *panel, int k) { each; }            \
     static const struct pl_expanded f##_expanded = {f##_expanded_bytes, f##_expand, tile##s};
+#define EXPANDED_OF(f) &f##_expanded
 
 INLINE void SCALED_tile(const int nt, float *y, const void *panel, const void *x, int k) { expanded_tile(SCALED, nt, y, panel, x, k); }
 INLINE void SCALED_MIN_tile(const int nt, float *y, const void *panel, const void *x, int k) { expanded_tile(SCALED_MIN, nt, y, panel, x, k); }

@@ -169,6 +169,11 @@ INLINE void defer(const enum addend addend, int nt, struct sums *s, vf w, vf m, 
 
 #endif
 
+#if !defined(EXPANDS)
+#define EXPANDED(f, ...)
+#define EXPANDED_OF(f) NULL
+#endif
+
 /* The tiles of a body of such steps: an instance per width up to VECTOR_MAX, one for all above it. */
 #if defined(HAVE_TILES)
 #define WIDE_TILES(body)                                                                                            \
