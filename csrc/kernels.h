@@ -27,12 +27,13 @@ enum {
 /* What a kernel wants its activations to be. A tile holds the same k range of nt tokens:
  *   PL_ACT_F32   float    [k][nt]
  *   PL_ACT_BF16  per 32 k: bf16 [nt][32], zero past k
- *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float s[nt]; int32 z[nt]; int32 z16[2][nt]
- *                x ~ d*q, s = d*sum(q), z = -128*sum(q), z16 = -32*sum(q of each 16); at avx2, which multiplies
- *                in 16 bits, z is two of them: -8*sum(q of each 16), the first in the low half */
+ *   PL_ACT_I8    per 32 k: int8 q[nt][32]; float d[nt]; float c[nt]; float s[nt]; int32 z[nt]; int32 z16[2][nt]
+ *                x ~ d*q, d of 22 bits, c = -1.5*2^23*d, s = d*sum(q), z = -128*sum(q), z16 = -32*sum(q of each 16),
+ *                the last two plus what the level's dot products start from (simd/scalar.h, DOT_START); at avx2,
+ *                which multiplies in 16 bits, z is two of them: -8*sum(q of each 16), the first in the low half */
 enum pl_act { PL_ACT_F32, PL_ACT_BF16, PL_ACT_I8, PL_N_ACTS };
 
-enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 52 };  /* k per block; bytes per block and token */
+enum { PL_I8_BLOCK = 32, PL_I8_BLOCK_BYTES = 56 };  /* k per block; bytes per block and token */
 enum { PL_BF16_BLOCK = 32 };
 
 /* Y [n_panels][nt][vl] = X [nt][k] . W^T for adjacent panels, panel_bytes each; x is a whole tile of nt tokens. */

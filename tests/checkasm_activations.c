@@ -1,6 +1,7 @@
 /* Activations into tiles: token t of nt is written where kernels.h says, and nothing else is. */
 #include "checkasm.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -72,8 +73,31 @@ static void check_act_bf16(const struct pl_kernels *kn, const struct pl_format *
     }
 }
 
-/* d = max|x| / 127 rounded once, q the nearest to x / d, and from these s, z and z16 exactly */
-static void expect_i8_block(const struct pl_kernels *kn, const float *x, const int8_t *q, float d, float s, const int32_t z[3])
+/* what the level's dot products start from (simd/scalar.h, DOT_START) */
+static int32_t dot_start(const struct pl_kernels *kn)
+{
+    const char *const from_zero[] = {"scalar", "avx2", "avx512-bf16"};
+    for (int i = 0; i < COUNT(from_zero); i++)
+        if (!strcmp(kn->name, from_zero[i]))
+            return 0;
+    return 0x4b400000;
+}
+
+/* max / 127 with two bits of its mantissa cleared */
+static float scale_of(float max)
+{
+    const float d = max / 127.0f;
+    uint32_t u;
+    memcpy(&u, &d, 4);
+    u &= ~3u;
+    float cleared;
+    memcpy(&cleared, &u, 4);
+    return cleared;
+}
+
+/* d = max|x| / 127 (scale_of), q the nearest to x / d, and from these c, s, z and z16 exactly */
+static void expect_i8_block(const struct pl_kernels *kn, const float *x, const int8_t *q, float d, float c, float s,
+                            const int32_t z[3])
 {
     float max = 0;
     int finite = 1, sum = 0, first = 0;
@@ -81,7 +105,7 @@ static void expect_i8_block(const struct pl_kernels *kn, const float *x, const i
         max = fmaxf(max, fabsf(x[i]));
         sum += q[i];
         first += i < 16 ? q[i] : 0;
-        if (!isfinite(x[i]))
+        if (!(fabsf(x[i]) * 0x1p17f <= FLT_MAX))
             finite = 0;
     }
     if (!finite) {
@@ -93,9 +117,12 @@ static void expect_i8_block(const struct pl_kernels *kn, const float *x, const i
         return;
     }
     const int32_t pair = (int32_t)((uint32_t)(-8 * first) & 0xffff) | (int32_t)((uint32_t)(-8 * (sum - first)) << 16);
-    if (d != max / 127.0f || s != d * (float)sum || z[0] != (strcmp(kn->name, "avx2") ? -128 * sum : pair))
-        fail("d %g, s %g, z %d of max %g, sum %d", d, s, z[0], max, sum);
-    if (z[1] != -32 * first || z[2] != -32 * (sum - first))
+    const int32_t start = dot_start(kn);
+    if (d != scale_of(max) || (double)c != -0x1.8p23 * (double)d || s != d * (float)sum)
+        fail("d %g, c %g, s %g of max %g, sum %d", d, c, s, max, sum);
+    if (z[0] != (strcmp(kn->name, "avx2") ? start - 128 * sum : pair))
+        fail("z %d of sum %d", z[0], sum);
+    if (z[1] != start - 32 * first || z[2] != start - 32 * (sum - first))
         fail("z16 %d, %d of sums %d, %d", z[1], z[2], first, sum - first);
     for (int i = 0; i < PL_I8_BLOCK; i++) {
         /* x * (127 / max) is rounded twice; below 1e-36 all is zero */
@@ -114,7 +141,7 @@ static void check_act_i8(const struct pl_kernels *kn, const struct pl_format *fo
         const int nb = blocks[c % COUNT(blocks)], k = nb * PL_I8_BLOCK;
         const int nt = 1 + c / COUNT(blocks) % PL_TILE_MAX, t = rng_below(nt);
         const enum fill fill = (enum fill)(c / (COUNT(blocks) * PL_TILE_MAX));
-        const float odd = (float[]){NAN, INFINITY, -INFINITY, 3e38f, 1e-45f, 1, 0, 0}[rng_below(8)];
+        const float odd = (float[]){NAN, INFINITY, -INFINITY, 3e38f, 2.5e33f, 1e-45f, 1, 0, 0}[rng_below(9)];
         begin("k=%d nt=%d t=%d x=%s one=%g", k, nt, t, fill_names[fill], odd);
         float *const x = buf_floats(k, fill);
         char *const tile = buf(pl_act_bytes(PL_ACT_I8, k) * (size_t)nt);
@@ -127,13 +154,13 @@ static void check_act_i8(const struct pl_kernels *kn, const struct pl_format *fo
         for (int b = 0; b < nb; b++)
             for (int j = 0; j < nt; j++) {
                 const char *const block = tile + (size_t)b * PL_I8_BLOCK_BYTES * nt;
-                const float *const d = (const float *)(block + 32 * nt) + j, *const s = d + nt;
+                const float *const d = (const float *)(block + 32 * nt) + j, *const c = d + nt, *const s = c + nt;
                 const int32_t *const at = (const int32_t *)(s + nt), z[3] = {at[0], at[nt], at[2 * nt]};
                 const int8_t *const q = (const int8_t *)block + 32 * j;
                 if (j == t)
-                    expect_i8_block(kn, x + b * PL_I8_BLOCK, q, *d, *s, z);
-                else if (!is_untouched(q, 32) || !is_untouched(d, 4) || !is_untouched(s, 4) ||
-                         !is_untouched(z, sizeof z))
+                    expect_i8_block(kn, x + b * PL_I8_BLOCK, q, *d, *c, *s, z);
+                else if (!is_untouched(q, 32) || !is_untouched(d, 4) || !is_untouched(c, 4) ||
+                         !is_untouched(s, 4) || !is_untouched(z, sizeof z))
                     fail("wrote to token %d", j);
             }
         end();

@@ -262,10 +262,10 @@ INLINE void step4(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     const struct acts a = acts_of(nt, x);
     d4 dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
-        dot[t] = d4_zero();
+        dot[t] = d4_start();
     dots4(nt, dot, p, a.q);
     UNROLL for (int t = 0; t < nt; t++) {
-        sums->y[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = add_dot(sums->y[t], w, vi_from_d4(dot[t]), &a, t);
         sums->y[t] = vf_fma(m, vf_set1(a.s[t]), sums->y[t]);
     }
 }
@@ -288,7 +288,7 @@ INLINE void step4_bytes(const int nt, struct sums *sums, const uint8_t *p, vf w,
             dot[t] = d8_dot(dot[t], hi, a.q + 32 * t + 8 * v + 4);
     }
     UNROLL for (int t = 0; t < nt; t++)
-        sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = add_dot(sums->y[t], w, vi_from_d8(dot[t]), &a, t);
 }
 
 /* sums += w (q - 8) . x */
@@ -303,7 +303,7 @@ INLINE void step4_centred(const int nt, struct sums *sums, const uint8_t *p, vf 
         dot[t] = d4_centred(a.z + t);
     dots4(nt, dot, p, a.q);
     UNROLL for (int t = 0; t < nt; t++)
-        sums->y[t] = vf_fma(vf_from_i(vi_from_d4(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = add_dot(sums->y[t], w, vi_from_d4(dot[t]), &a, t);
 #endif
 }
 
@@ -314,7 +314,7 @@ INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
     const struct acts a = acts_of(nt, x);
     vi dot[PL_TILE_MAX];
     UNROLL for (int t = 0; t < nt; t++)
-        dot[t] = vi_set1(0);
+        dot[t] = vi_set1(DOT_START);
     vb bit = vb_load(p);
     fetch_ahead(p);
     p += 4 * VL;
@@ -328,7 +328,7 @@ INLINE void step5(const int nt, struct sums *sums, const uint8_t *p, vf w, vf m,
             dot[t] = vi_dot6(dot[t], lo, hi, a.q + 32 * t + 8 * v);
     }
     UNROLL for (int t = 0; t < nt; t++) {
-        sums->y[t] = vf_fma(vf_from_i(dot[t]), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = add_dot(sums->y[t], w, dot[t], &a, t);
         sums->y[t] = vf_fma(m, vf_set1(a.s[t]), sums->y[t]);
     }
 }

@@ -52,7 +52,7 @@ INLINE void add_minimum(const int nt, struct group_sums *sums, const struct grou
     UNROLL for (int h = 0; h < 2; h++) {
         d4 dot[PL_TILE_MAX];
         UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d4_zero();
+            dot[t] = d4_start();
         UNROLL for (int i = 0; i < 4; i++)
             UNROLL for (int t = 0; t < nt; t++)
                 dot[t] = d4_dot(dot[t], g->u[h][i], a.q + 32 * t + 16 * h + 4 * i);

@@ -34,8 +34,8 @@ INLINE void set_minima(struct groups *g, vf dmin, vi first, vi second)
 INLINE struct acts half_acts(int all, int first, const char *x, int h)
 {
     struct acts a = acts_of(all, x);
-    a = (struct acts){a.q + 32 * first + 16 * h, a.d + first, NULL, NULL, a.z16 + h * all + first};
-    __asm__("" : "+r"(a.q), "+r"(a.d), "+r"(a.z16));  /* else gcc keeps the addresses of all tokens, and spills them */
+    a = (struct acts){a.q + 32 * first + 16 * h, a.d + first, a.c + first, NULL, NULL, a.z16 + h * all + first};
+    __asm__("" : "+r"(a.q), "+r"(a.d), "+r"(a.c), "+r"(a.z16));  /* else gcc keeps the addresses of all tokens, and spills them */
     return a;
 }
 
@@ -46,9 +46,8 @@ INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, 
     UNROLL for (int t = 0; t < nt; t++) {
         const vi dot0 = vi_dot6(vi_set1(a0.z16[t]), g->u[0][0], g->u[0][1], a0.q + 32 * t);
         const vi dot1 = vi_dot6(vi_set1(a1.z16[t]), g->u[1][0], g->u[1][1], a1.q + 32 * t);
-        const vf q0 = vf_from_i(vi_dot6(dot0, g->u[0][2], g->u[0][3], a0.q + 32 * t + 8));
-        const vf q1 = vf_from_i(vi_dot6(dot1, g->u[1][2], g->u[1][3], a1.q + 32 * t + 8));
-        sums[t] = vf_fma(vf_fma(g->w[1], q1, vf_mul(g->w[0], q0)), vf_set1(a0.d[t]), sums[t]);
+        sums[t] = add_dot(sums[t], g->w[0], vi_dot6(dot0, g->u[0][2], g->u[0][3], a0.q + 32 * t + 8), &a0, t);
+        sums[t] = add_dot(sums[t], g->w[1], vi_dot6(dot1, g->u[1][2], g->u[1][3], a1.q + 32 * t + 8), &a0, t);
     }
 }
 
@@ -59,13 +58,13 @@ INLINE void add_minimum(const int nt, vf *sums, const struct groups *g, int all,
         const struct acts a = half_acts(all, first, x, h);
         d4 dot[PL_TILE_MAX];
         UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = d4_zero();
+            dot[t] = d4_start();
         UNROLL for (int i = 0; i < 4; i++)
             UNROLL for (int t = 0; t < nt; t++)
                 dot[t] = d4_dot(dot[t], g->u[h][i], a.q + 32 * t + 4 * i);
         UNROLL for (int t = 0; t < nt; t++) {
-            const vf q = vf_from_i(vi_from_d4(dot[t])), z = vf_from_i(vi_set1(a.z16[t]));
-            sums[t] = vf_fma(vf_fma(g->m[h], z, vf_mul(g->w[h], q)), vf_set1(a.d[t]), sums[t]);
+            sums[t] = add_dot(sums[t], g->w[h], vi_from_d4(dot[t]), &a, t);
+            sums[t] = add_dot(sums[t], g->m[h], vi_set1(a.z16[t]), &a, t);
         }
     }
 }

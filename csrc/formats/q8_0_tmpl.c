@@ -56,7 +56,7 @@ INLINE void q8_0_step(const int nt, struct sums *sums, const uint8_t *p, vf w, c
             dot[t] = d8_dot(dot[t], u, a.q + 32 * t + 4 * g);
     }
     UNROLL for (int t = 0; t < nt; t++)
-        sums->y[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), sums->y[t]);
+        sums->y[t] = add_dot(sums->y[t], w, vi_from_d8(dot[t]), &a, t);
 }
 
 INLINE void q8_0_tile(const int nt, float *y, const void *panel, const void *x, int k)

@@ -35,19 +35,29 @@ static void act_bf16(void *tile, int t, int nt, const float *x, int k)
         }
 }
 
-/* d = max|x| / 127 per block; a NaN or infinity in a block makes d NaN and so the row's outputs */
+static inline float without_two_bits(float f)
+{
+    uint32_t u;
+    __builtin_memcpy(&u, &f, 4);
+    u &= ~3u;
+    __builtin_memcpy(&f, &u, 4);
+    return f;
+}
+
+/* d = max|x| / 127 per block, of which the lowest two bits are cleared, for 1.5 x 2^23 d to be exact; a NaN, an
+ * infinity or what comes near one (2.6e33) in a block makes d NaN and so the row's outputs */
 static void act_i8(void *tile, int t, int nt, const float *x, int k)
 {
     for (int b = 0; b < k / PL_I8_BLOCK; b++, x += PL_I8_BLOCK) {
         char *const base = (char *)tile + (size_t)b * PL_I8_BLOCK_BYTES * nt;
-        float *const d = (float *)(base + 32 * nt), *const s = d + nt;
+        float *const d = (float *)(base + 32 * nt), *const c = d + nt, *const s = c + nt;
         int32_t *const z = (int32_t *)(s + nt), *const z16 = z + nt;
         vf amax = vf_zero(), finite = vf_zero();
         for (int i = 0; i < PL_I8_BLOCK; i += VL) {
             amax = vf_max(vf_abs(vf_load(x + i)), amax);
-            finite = vf_fma(vf_load(x + i), vf_zero(), finite);
+            finite = vf_fma(vf_mul(vf_load(x + i), vf_set1(0x1p17f)), vf_zero(), finite);
         }
-        const float max = vf_hmax(amax), scale = max / 127.0f;
+        const float max = vf_hmax(amax), scale = without_two_bits(max / 127.0f);
         /* below this 127 / max overflows; such a block contributes nothing a float could tell */
         const vf inv = vf_set1(max > 1e-36f ? 127.0f / max : 0.0f);
         vi sums[2] = {vi_set1(0), vi_set1(0)};
@@ -59,9 +69,10 @@ static void act_i8(void *tile, int t, int nt, const float *x, int k)
         }
         const int first = vi_sum(sums[0]), second = vi_sum(sums[1]), total = first + second;
         d[t] = scale + vf_sum(finite);
+        c[t] = -0x1.8p23f * d[t];
         s[t] = d[t] * (float)total;
         z[t] = z_of(first, second);
-        z16[t] = -32 * first;
-        z16[nt + t] = -32 * second;
+        z16[t] = DOT_START - 32 * first;
+        z16[nt + t] = DOT_START - 32 * second;
     }
 }

@@ -37,14 +37,14 @@ INLINE void expanded_tile(const enum addend addend, const int nt, float *y, cons
         const vf w = vf_load((const float *)(p + 32 * VL));
         d8 dot[PL_TILE_MAX];
         UNROLL for (int t = 0; t < nt; t++)
-            dot[t] = addend == SCALED ? d8_init(a.z + t) : vi_set1(0);
+            dot[t] = addend == SCALED ? d8_init(a.z + t) : vi_set1(DOT_START);
         for (int g = 0; g < 8; g++) {
             const w8 u = w8_from(vb_load(p + g * 4 * VL));
             UNROLL for (int t = 0; t < nt; t++)
                 dot[t] = d8_dot(dot[t], u, a.q + 32 * t + 4 * g);
         }
         UNROLL for (int t = 0; t < nt; t++) {
-            acc[t] = vf_fma(vf_from_i(vi_from_d8(dot[t])), vf_mul(w, vf_set1(a.d[t])), acc[t]);
+            acc[t] = add_dot(acc[t], w, vi_from_d8(dot[t]), &a, t);
             if (addend == SCALED_MIN)
                 acc[t] = vf_fma(vf_load((const float *)(p + 36 * VL)), vf_set1(a.s[t]), acc[t]);
         }

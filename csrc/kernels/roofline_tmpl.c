@@ -94,7 +94,7 @@ static double peak_bf16(float *sum, int n)
 /* by 4-bit weights, which take the fewest instructions */
 static double peak_i8(float *sum, int n)
 {
-    PEAK_BEGIN(d4, d4_zero());
+    PEAK_BEGIN(d4, vi_set1(0));
     const vb w = vb_load(weights);
     const uint32_t(*again)[PEAK_TOKENS] = a;
     /* `again` is to be read anew, else products are computed once, and added n times */

@@ -9,17 +9,23 @@ enum { VECTOR_MAX = 12 };
 
 /* The activations of 32 k (kernels.h, PL_ACT_I8) */
 struct acts {
-    const int8_t *q;      /* [nt][32] */
-    const float *d, *s;   /* [nt] */
-    const int32_t *z;     /* [nt] */
-    const int32_t *z16;   /* [2][nt] */
+    const int8_t *q;         /* [nt][32] */
+    const float *d, *c, *s;  /* [nt] */
+    const int32_t *z;        /* [nt] */
+    const int32_t *z16;      /* [2][nt] */
 };
 
 INLINE struct acts acts_of(const int nt, const char *x)
 {
     const float *const d = (const float *)(x + 32 * nt);
-    const int32_t *const z = (const int32_t *)(d + 2 * nt);
-    return (struct acts){(const int8_t *)x, d, d + nt, z, z + nt};
+    const int32_t *const z = (const int32_t *)(d + 3 * nt);
+    return (struct acts){(const int8_t *)x, d, d + nt, d + 2 * nt, z, z + nt};
+}
+
+/* y + w d dot for token t; d dot is rounded */
+INLINE vf add_dot(vf y, vf w, vi dot, const struct acts *a, int t)
+{
+    return vf_fma(vf_dot_times(dot, a->d + t, a->c + t), w, y);
 }
 
 #if !defined(HAVE_TILES)
@@ -103,9 +109,9 @@ INLINE void add_dots(const enum addend addend, const int rows, vf *acc, const st
     __asm__("" : "+r"(d));  /* else gcc keeps the addresses of all tokens, and spills them */
     UNROLL for (int t = 0; t < rows; t++) {
         const vf q = vf_from_i(vb_load(dot + t * VL));
-        acc[t] = vf_fma(q, vf_mul(s->w[i], vf_set1(d[t])), acc[t]);
+        acc[t] = vf_fma(vf_mul(q, vf_set1(d[t])), s->w[i], acc[t]);
         if (addend == SCALED_MIN)
-            acc[t] = vf_fma(s->m[i], vf_set1(d[nt + t]), acc[t]);
+            acc[t] = vf_fma(s->m[i], vf_set1(d[2 * nt + t]), acc[t]);
     }
 }
 

@@ -114,10 +114,12 @@ static inline vi dpbusd(vi acc, vb u, vb s)
 #else
 #define dpbusd _mm256_dpbusd_avx_epi32
 #endif
+enum { DOT_START = 0x4b400000 };
+static inline vf vf_dot_times(vi dot, const float *d, const float *c) { return vf_fma(vf_cast(dot), vf_set1(*d), vf_set1(*c)); }
 typedef vi d4, d8;
 typedef vb w8;
-static inline int32_t z_of(int first, int second) { return -128 * (first + second); }
-static inline d4 d4_zero(void) { return _mm256_setzero_si256(); }
+static inline int32_t z_of(int first, int second) { return DOT_START - 128 * (first + second); }
+static inline d4 d4_start(void) { return _mm256_set1_epi32(DOT_START); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return dpbusd(acc, u, vb_4(a)); }
 static inline vi vi_from_d4(d4 acc) { return acc; }
 static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a) { return dpbusd(dpbusd(acc, u0, vb_4(a)), u1, vb_4(a + 4)); }
@@ -126,6 +128,8 @@ static inline d8 d8_init(const int32_t *z) { return _mm256_set1_epi32(*z); }
 static inline d8 d8_dot(d8 acc, w8 u, const int8_t *a) { return dpbusd(acc, u, vb_4(a)); }
 static inline vi vi_from_d8(d8 acc) { return acc; }
 #else
+enum { DOT_START = 0 };
+static inline vf vf_dot_times(vi dot, const float *d, const float *c) { (void)c; return vf_mul(vf_from_i(dot), vf_set1(*d)); }
 /* acc + b as instructions: gcc adds products to each other first, and keeps more of them than there are registers */
 static inline vi add_i16(vi acc, vi b)
 {
@@ -140,7 +144,7 @@ static inline vi add_i32(vi acc, vi b)
 /* d4 sums in i16: 8 steps of at most 2 * 15 * 127 are 30480 < 32768 */
 typedef vi d4, d8;
 typedef struct { vb abs, sign; } w8;
-static inline d4 d4_zero(void) { return _mm256_setzero_si256(); }
+static inline d4 d4_start(void) { return _mm256_setzero_si256(); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return add_i16(acc, _mm256_maddubs_epi16(u, vb_4(a))); }
 static inline vi vi_from_d4(d4 acc) { return _mm256_madd_epi16(acc, _mm256_set1_epi16(1)); }
 /* -8 times each sum, an i16 each. A d4 that starts with it ends at 8 * 8 * 127 of the activations in its own lane and

@@ -77,10 +77,17 @@ static inline vi dpbusd(vi acc, vb u, const int8_t *a)
     return acc;
 }
 
+#if defined(PL_BF16)  /* AMD's: conversions have ports of their own */
+enum { DOT_START = 0 };
+static inline vf vf_dot_times(vi dot, const float *d, const float *c) { (void)c; return vf_mul(vf_from_i(dot), vf_set1(*d)); }
+#else
+enum { DOT_START = 0x4b400000 };
+static inline vf vf_dot_times(vi dot, const float *d, const float *c) { return vf_fma(vf_cast(dot), vf_set1(*d), vf_set1(*c)); }
+#endif
 typedef vi d4, d8;
 typedef vb w8;
-static inline int32_t z_of(int first, int second) { return -128 * (first + second); }
-static inline d4 d4_zero(void) { return _mm512_setzero_si512(); }
+static inline int32_t z_of(int first, int second) { return DOT_START - 128 * (first + second); }
+static inline d4 d4_start(void) { return _mm512_set1_epi32(DOT_START); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a) { return dpbusd(acc, u, a); }
 static inline vi vi_from_d4(d4 acc) { return acc; }
 static inline vi vi_dot6(vi acc, vb u0, vb u1, const int8_t *a) { return dpbusd(dpbusd(acc, u0, a), u1, a + 4); }

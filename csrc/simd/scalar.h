@@ -110,9 +110,15 @@ static inline vb vb_lut(const uint8_t *table, vb a) { for (int i = 0; i < 4 * VL
 static inline vf vf_bf16_lo(vb a) { vi r; memcpy(&r, &a, sizeof r); return vf_cast(vi_sll(r, 16)); }
 static inline vf vf_bf16_hi(vb a) { vi r; memcpy(&r, &a, sizeof r); return vf_cast(vi_and(r, vi_set1((int32_t)0xffff0000))); }
 
+/* Integers of dot products start from DOT_START. vf_dot_times: what they have come to times *d, rounded once, *c being
+ * -1.5 x 2^23 *d. A level whose conversions take from its products starts from the bits of 1.5 x 2^23: below 2^22 such
+ * an integer, read as f32, is that number plus itself, and one FMA takes the number off and multiplies. */
+enum { DOT_START = 0 };
+static inline vf vf_dot_times(vi dot, const float *d, const float *c) { (void)c; return vf_mul(vf_from_i(dot), vf_set1(*d)); }
+
 /* d4: sum over at most 8 steps of (weights 0..15) . (4 activations of -127..127) */
 typedef vi d4;
-static inline d4 d4_zero(void) { return vi_set1(0); }
+static inline d4 d4_start(void) { return vi_set1(DOT_START); }
 static inline d4 d4_dot(d4 acc, vb u, const int8_t *a)
 {
     EACH for (int j = 0; j < 4; j++) acc.v[i] += u.v[4 * i + j] * a[j];
@@ -121,7 +127,7 @@ static inline d4 d4_dot(d4 acc, vb u, const int8_t *a)
 static inline vi vi_from_d4(d4 acc) { return acc; }
 
 /* What sums of activations, of each 16 of 32, become (kernels.h, z of PL_ACT_I8): offsets of weights start from it. */
-static inline int32_t z_of(int first, int second) { return -128 * (first + second); }
+static inline int32_t z_of(int first, int second) { return DOT_START - 128 * (first + second); }
 /* d4 of 8 steps whose weights count less 8 */
 static inline d4 d4_centred(const int32_t *z) { return vi_set1(*z / 16); }
 
