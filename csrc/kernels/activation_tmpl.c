@@ -35,42 +35,46 @@ static void act_bf16(void *tile, int t, int nt, const float *x, int k)
         }
 }
 
-static inline float without_two_bits(float f)
+static inline float f32_of_bits(int32_t u)
 {
-    uint32_t u;
-    __builtin_memcpy(&u, &f, 4);
-    u &= ~3u;
+    float f;
     __builtin_memcpy(&f, &u, 4);
     return f;
 }
 
-/* d = max|x| / 127 per block, of which the lowest two bits are cleared, for 1.5 x 2^23 d to be exact; a NaN, an
- * infinity or what comes near one (2.6e33) in a block makes d NaN and so the row's outputs */
+static inline int32_t bits_of_f32(float f)
+{
+    int32_t u;
+    __builtin_memcpy(&u, &f, 4);
+    return u;
+}
+
+/* d = max|x| / 127 per block, of which the lowest two bits are cleared, for 1.5 x 2^23 d to be exact; what is no
+ * smaller than 2^111, as floats' bits compare, be it infinite or NaN, makes d NaN and so the row's outputs */
 static void act_i8(void *tile, int t, int nt, const float *x, int k)
 {
     for (int b = 0; b < k / PL_I8_BLOCK; b++, x += PL_I8_BLOCK) {
         char *const base = (char *)tile + (size_t)b * PL_I8_BLOCK_BYTES * nt;
         float *const d = (float *)(base + 32 * nt), *const c = d + nt, *const s = c + nt;
         int32_t *const z = (int32_t *)(s + nt), *const z16 = z + nt;
-        vf amax = vf_zero(), finite = vf_zero();
-        for (int i = 0; i < PL_I8_BLOCK; i += VL) {
-            amax = vf_max(vf_abs(vf_load(x + i)), amax);
-            finite = vf_fma(vf_mul(vf_load(x + i), vf_set1(0x1p17f)), vf_zero(), finite);
+        vf v[PL_I8_BLOCK / VL];
+        vi top = vi_set1(0), sums = vi_set1(0);
+        UNROLL for (int i = 0; i < PL_I8_BLOCK / VL; i++) {
+            v[i] = vf_load(x + i * VL);
+            top = vi_max(top, vi_and(vi_cast(v[i]), vi_set1(0x7fffffff)));
         }
-        const float max = vf_hmax(amax), scale = without_two_bits(max / 127.0f);
+        const float max = f32_of_bits(vi_hmax(top));
         /* below this 127 / max overflows; such a block contributes nothing a float could tell */
         const vf inv = vf_set1(max > 1e-36f ? 127.0f / max : 0.0f);
-        vi sums[2] = {vi_set1(0), vi_set1(0)};
-        for (int i = 0; i < PL_I8_BLOCK; i += VL) {
-            const vf v = vf_mul(vf_load(x + i), inv);
-            const vi q = vi_from_f(vf_min(vf_max(v, vf_set1(-127.0f)), vf_set1(127.0f)));  /* NaN: -127 */
-            vi_store_i8((int8_t *)base + 32 * t + i, q);
-            sums[i / 16] = vi_add(sums[i / 16], q);
+        UNROLL for (int i = 0; i < PL_I8_BLOCK / VL; i++) {
+            const vi q = vi_max(vi_from_f(vf_mul(v[i], inv)), vi_set1(-127));  /* NaN: -127 */
+            vi_store_i8((int8_t *)base + 32 * t + i * VL, q);
+            sums = vi_add(sums, i * VL < 16 ? q : vi_sll(q, 16));
         }
-        const int first = vi_sum(sums[0]), second = vi_sum(sums[1]), total = first + second;
-        d[t] = scale + vf_sum(finite);
+        const int both = vi_sum(sums), first = (int16_t)both, second = (both - first) / 65536;
+        d[t] = max < 0x1p111f ? f32_of_bits(bits_of_f32(max / 127.0f) & ~3) : __builtin_nanf("");
         c[t] = -0x1.8p23f * d[t];
-        s[t] = d[t] * (float)total;
+        s[t] = d[t] * (float)(first + second);
         z[t] = z_of(first, second);
         z16[t] = DOT_START - 32 * first;
         z16[nt + t] = DOT_START - 32 * second;

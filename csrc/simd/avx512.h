@@ -26,7 +26,6 @@ static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline void vf_add_product(vf *acc, vf a, vf b) { *acc = vf_fma(a, b, *acc); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
-static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 static inline float vf_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline float vf_hmax(vf a) { return _mm512_reduce_max_ps(a); }
 static inline vf vf_keep(vm m, vf a) { return _mm512_maskz_mov_ps(m, a); }
@@ -51,6 +50,8 @@ static inline vf vf_cast(vi a) { return _mm512_castsi512_ps(a); }
 static inline vi vi_cast(vf a) { return _mm512_castps_si512(a); }
 static inline void vi_store_i8(int8_t *p, vi a) { _mm_storeu_si128((void *)p, _mm512_cvtsepi32_epi8(a)); }
 static inline void vi_store_u16(uint16_t *p, vi a) { _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(a)); }
+static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static inline int vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
 static inline int vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
 
 /* f16 */

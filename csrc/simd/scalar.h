@@ -31,7 +31,6 @@ static inline void vf_add_product(vf *acc, vf a, vf b) { *acc = vf_fma(a, b, *ac
 /* the second where either is NaN */
 static inline vf vf_max(vf a, vf b) { EACH b.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return b; }
 static inline vf vf_min(vf a, vf b) { EACH b.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return b; }
-static inline vf vf_abs(vf a) { EACH a.v[i] = fabsf(a.v[i]); return a; }
 static inline float vf_sum(vf a) { float s[4]; for (int i = 0; i < 4; i++) s[i] = a.v[i] + a.v[i + 4]; return (s[0] + s[2]) + (s[1] + s[3]); }
 static inline float vf_hmax(vf a) { float m = a.v[0]; EACH m = a.v[i] > m ? a.v[i] : m; return m; }
 static inline vf vf_keep(vm m, vf a) { EACH a.v[i] = m.bits >> i & 1 ? a.v[i] : 0.0f; return a; }
@@ -61,6 +60,8 @@ static inline vf vf_cast(vi a) { vf r; memcpy(&r, &a, sizeof r); return r; }
 static inline vi vi_cast(vf a) { vi r; memcpy(&r, &a, sizeof r); return r; }
 static inline void vi_store_i8(int8_t *p, vi a) { EACH p[i] = (int8_t)a.v[i]; }             /* |a| <= 127 */
 static inline void vi_store_u16(uint16_t *p, vi a) { EACH p[i] = (uint16_t)a.v[i]; }
+static inline vi vi_max(vi a, vi b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
+static inline int vi_hmax(vi a) { int m = a.v[0]; EACH m = a.v[i] > m ? a.v[i] : m; return m; }
 static inline int vi_sum(vi a) { int s = 0; EACH s += a.v[i]; return s; }
 
 /* f16 <-> f32, nearest even */
