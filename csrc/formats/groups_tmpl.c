@@ -39,7 +39,7 @@ INLINE struct acts half_acts(int all, int first, const char *x, int h)
     return a;
 }
 
-/* sums += (w0 q0 + w1 q1) . x, q being bytes less 32 */
+/* sums += (w0 q0 + w1 q1) . x, q being bytes less 32. Both halves take d and c by a0, which loads them once. */
 INLINE void add_offset(const int nt, vf *sums, const struct groups *g, int all, int first, const char *x)
 {
     const struct acts a0 = half_acts(all, first, x, 0), a1 = half_acts(all, first, x, 1);

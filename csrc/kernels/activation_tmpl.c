@@ -58,7 +58,7 @@ static void act_i8(void *tile, int t, int nt, const float *x, int k)
         float *const d = (float *)(base + 32 * nt), *const c = d + nt, *const s = c + nt;
         int32_t *const z = (int32_t *)(s + nt), *const z16 = z + nt;
         vf v[PL_I8_BLOCK / VL];
-        vi top = vi_set1(0), sums = vi_set1(0);
+        vi top = vi_set1(0), sums = vi_set1(0);  /* sums: of the first 16 q, plus 2^16 times the second's */
         UNROLL for (int i = 0; i < PL_I8_BLOCK / VL; i++) {
             v[i] = vf_load(x + i * VL);
             top = vi_max(top, vi_and(vi_cast(v[i]), vi_set1(0x7fffffff)));
